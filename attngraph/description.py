@@ -1,0 +1,331 @@
+"""What the compiler knows of a formula, in words: the table of `check`, the text of `explain`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .grammar.codes import CODES
+from .grammar.source import Source, Span
+from .snippet import PLAIN, Palette, one_line, snippet, width
+
+if TYPE_CHECKING:
+    from .compiler.forms import Account, Crossover
+    from .compiler.formula import Formula
+    from .compiler.graph import Node
+    from .compiler.report import Cost, Report
+
+
+def counted(number: int, what: str) -> str:
+    """`1 formula`, `2 formulas`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def code_page(code: str) -> str:
+    """The page of a diagnostic code, as Markdown. Errors: KeyError for a code that there is not."""
+    if code not in CODES:
+        raise KeyError(code)
+    return (Path(__file__).parent / "codes" / f"{code}.md").read_text(encoding="utf-8")
+
+
+def signature(formula: Formula) -> str:
+    """`q[N, D], mask[N, M] bool -> [N, D]`, as declared."""
+    inputs = ", ".join(f"{getattr(node.op, 'name', '')}{node.type}" for node in formula.inputs)
+    results = ", ".join(str(node.type) for node in formula.graph.outputs)
+    return f"{inputs} -> {results}".strip()
+
+
+# -- the table of check ----------------------------------------------------------------------------------
+
+HEADINGS = ("formula", "inputs -> results", "counted", "as written", "as compiled", "claims")
+_GAP = "  "
+_INDENT = "  "
+_COLUMNS = 100
+# What columns may shrink to when the table is too wide, in the order in which they give way.
+_LEAST = {1: 24, 5: 12, 3: 10, 4: 10}
+
+
+def table(reports: Sequence[Report], palette: Palette = PLAIN, columns: int = 100) -> str:
+    """One row per formula: its type, the sequence axes, orders as written and as compiled, claims.
+
+    Cells of wide columns are broken over several lines so that the table fits the columns.
+    """
+    rows = [_row(report) for report in reports if report.name]
+    widths = [max(width(row[i]) for row in [HEADINGS, *rows]) for i in range(len(HEADINGS))]
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - columns
+    for index, least in _LEAST.items():
+        if excess > 0:
+            longest = max(width(word) for row in rows for word in _guard(row[index]).split(" "))
+            kept = min(widths[index], max(least, longest, len(HEADINGS[index]), widths[index] - excess))
+            excess -= widths[index] - kept
+            widths[index] = kept
+    lines = [palette(_GAP.join(h.ljust(w) for h, w in zip(HEADINGS, widths, strict=True)).rstrip(), "strong")]
+    for row in rows:
+        cells = [_fold(cell, limit) for cell, limit in zip(row, widths, strict=True)]
+        for number in range(max(map(len, cells))):
+            parts = [
+                (cell[number] if number < len(cell) else "").ljust(limit)
+                for cell, limit in zip(cells, widths, strict=True)
+            ]
+            parts[-1] = parts[-1].replace("FAILS", palette("FAILS", "bad"))
+            lines.append(_GAP.join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def _row(report: Report) -> tuple[str, ...]:
+    if report.formula is None:
+        return (report.name, "has errors", "", "", "", "")
+    claims = ", ".join(f"{verdict.text} {'ok' if verdict.holds else 'FAILS'}" for verdict in report.verdicts)
+    return (
+        report.name,
+        signature(report.formula),
+        ", ".join(report.formula.sequence) or "none",
+        report.written_order or "",
+        report.order or "",
+        claims or "none",
+    )
+
+
+def _fold(cell: str, limit: int) -> list[str]:
+    """The cell in lines of at most `limit` columns, broken after commas and arrows, not inside brackets."""
+    guarded = _guard(cell)
+    lines = textwrap.wrap(guarded, limit, break_long_words=False, break_on_hyphens=False) or [""]
+    return [line.replace("\xa0", " ") for line in lines]
+
+
+def _guard(cell: str) -> str:
+    """Spaces inside brackets, and the one that ties a word to what it belongs to, do not break."""
+    depth, text = 0, ""
+    for position, character in enumerate(cell):
+        depth += (character in "[(") - (character in "])")
+        tied = depth > 0 or cell[position + 1 :].startswith(("ok", "FAILS", "bool", "int", "complex"))
+        text += "\xa0" if character == " " and tied else character
+    return text
+
+
+# -- explain ---------------------------------------------------------------------------------------------
+
+
+def describe(report: Report, palette: Palette = PLAIN) -> str:
+    """Everything that the compiler knows about one formula."""
+    parts = [_heading(report, palette), _text(report, palette)]
+    if report.formula is not None:
+        parts += [_types(report.formula), _axes(report.formula)]
+        parts += [_costs(report), _culprits(report), _account(report), _steps(report), _claims(report, palette)]
+    parts += [snippet(diagnostic, palette) for diagnostic in report.diagnostics]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _heading(report: Report, palette: Palette) -> str:
+    line, _ = report.source.position(report.span.start)
+    return f"{palette(report.name or 'no formula', 'strong')}  {one_line(report.source.name)}:{line}"
+
+
+def _section(title: str, lines: Iterable[str]) -> str:
+    body = [f"{_INDENT}{line}".rstrip() for line in lines]
+    return "\n".join([title, *body]) if body else ""
+
+
+def _aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows with their columns lined up."""
+    held = [list(row) for row in rows]
+    widths = [max(width(row[i]) for row in held) for i in range(len(held[0]))] if held else []
+    return [_GAP.join(cell.ljust(limit) for cell, limit in zip(row, widths, strict=True)).rstrip() for row in held]
+
+
+def _wrapped(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The same, with the last column broken over several lines where the terminal ends."""
+    heads = _aligned([row[:2] for row in rows])
+    edge = max(map(width, heads), default=0)
+    lines = []
+    for head, (*_, last) in zip(heads, rows, strict=True):
+        room = _COLUMNS - len(_INDENT) - edge - len(_GAP)
+        first, *rest = textwrap.wrap(_guard(last), room, break_long_words=False, break_on_hyphens=False)
+        lines.append(f"{head}{' ' * (edge - width(head))}{_GAP}{first}")
+        lines += [" " * (edge + len(_GAP)) + line for line in rest]
+    return [line.replace("\xa0", " ") for line in lines]
+
+
+def _text(report: Report, palette: Palette) -> str:
+    """The formula as it stands in the file, with line numbers; the span of a report covers its header."""
+    first, last = formula_lines(report)
+    if not last:
+        return ""
+    gutter = len(str(last))
+    return "\n".join(
+        f"{palette(f'{number:>{gutter}} |', 'gutter')} {_shown(report.source.line(number))}".rstrip()
+        for number in range(first, last + 1)
+    )
+
+
+def formula_lines(report: Report) -> tuple[int, int]:
+    """First and last line of the formula; (0, 0) when there is none."""
+    if report.formula is None:
+        return 0, 0
+    tree, source = report.formula.tree, report.source
+    ends = [statement.span.end for statement in tree.statements]
+    return source.position(tree.span.start)[0], source.position(max([tree.span.end, *ends]) - 1)[0]
+
+
+def _shown(line: str) -> str:
+    return one_line(line) if line else ""
+
+
+def _types(formula: Formula) -> str:
+    rows: list[tuple[str, str, str]] = []
+    rows += [(getattr(node.op, "name", ""), str(node.type), "input") for node in formula.inputs]
+    rows += [(getattr(each.node.op, "name", ""), str(each.node.type), "parameter") for each in formula.parameters]
+    rows += [(getattr(each.node.op, "name", ""), str(each.node.type), "buffer") for each in formula.buffers]
+    declared = {*formula.inputs, *(each.node for each in (*formula.parameters, *formula.buffers))}
+    for node in formula.graph:
+        if node in formula.graph.names and node not in declared:
+            rows.append((formula.graph.names[node], str(node.type), "result" if node in formula.graph.outputs else ""))
+    rows += [("return", str(node.type), "result") for node in formula.graph.outputs if node not in formula.graph.names]
+    return _section("types", _aligned(rows))
+
+
+def _axes(formula: Formula) -> str:
+    sequence = ", ".join(formula.sequence) or "none"
+    free = [axis for axis in formula.bound if axis not in formula.fixed]
+    rows = [(", ".join(free), "from the inputs, at every call")] if free else []
+    rows += [(", ".join(formula.fixed), "when the module is built")] if formula.fixed else []
+    rows += [(axis, f"= {size}") for axis, size in formula.derived.items()]
+    rows += [(name, f"= {value}, a constant") for name, value in formula.constants.items()]
+    rows += [(f"{r.left} {r.relation} {r.right}", "checked at every call") for r in formula.relations]
+    return _section(f"sizes (orders count {sequence})", _aligned(rows))
+
+
+def _costs(report: Report) -> str:
+    rows = []
+    for title, cost in (("as written", report.written), ("as compiled", report.compiled)):
+        if cost is not None:
+            rows += _cost_rows(title, cost)
+    return _section("cost of one batch entry", _wrapped(rows))
+
+
+def _cost_rows(title: str, cost: Cost) -> list[tuple[str, str, str]]:
+    peaks = [str(peak) for peak in cost.memory]
+    # where sizes decide which moment is the fullest, all that can be are listed
+    memory = f"{peaks[0]} elements" if len(peaks) == 1 else f"the largest of {'; '.join(peaks)} elements"
+    return [
+        (f"time, {title}", cost.order, f"{cost.time} operations"),
+        (f"memory, {title}", cost.memory_growth, memory),
+    ]
+
+
+def culprits(report: Report) -> list[tuple[Node, str]]:
+    """The operations whose cost alone reaches the order of the compiled plan, dearest first, with their cost.
+
+    Empty when the plan is linear in the sequence axes: then nothing is to blame.
+    """
+    from .compiler.sizes import growth
+
+    cost, formula = report.compiled, report.formula
+    if cost is None or formula is None:
+        return []
+    dear = {term for term in cost.time_order if sum(power for _, (power, _) in term) > 1}
+    axes = frozenset(formula.sequence)
+    canonical = {node: formula.facts.canonical(size) for node, size in cost.by_node.items()}
+    found = [(node, size) for node, size in canonical.items() if dear & growth(size, axes=axes)]
+    found.sort(key=lambda item: (-max((sum(p for _, p in m) for m in item[1].terms), default=0), item[0].index))
+    return [(node, str(size)) for node, size in found]
+
+
+def _culprits(report: Report) -> str:
+    formula = report.formula
+    if formula is None:
+        return ""
+    from .compiler.render import text
+
+    names = (report.plan or formula.graph).names
+    lines = []
+    for node, cost in culprits(report)[:3]:
+        span = formula.origins.get(node)
+        words = _quoted(report.source, span) if span else f"`{_clipped(text(node, names, open=True))}`"
+        place = f"{_place(report.source, span)}: " if span else ""
+        lines.append(f"{place}{words}, {node.type}, {cost} operations")
+    return _section(f"what makes it {report.order}", lines)
+
+
+def _account(report: Report) -> str:
+    """Which forms there are, and what else a reader would ask about."""
+    from .compiler.forms import account
+
+    found = account(report)
+    if found is None or report.formula is None:
+        return ""
+    rows = []
+    for form in found.forms:
+        place = f", at {_place(report.source, form.span)}" if form.span else ""
+        rows.append((form.name, "yes" if form.exists else "no", form.text + place))
+    notes = [line for note in _notes(report, report.formula, found) for line in _folded(note)]
+    return "\n\n".join(part for part in (_section("forms", _wrapped(rows)), _section("notes", notes)) if part)
+
+
+def _folded(note: str) -> list[str]:
+    return textwrap.wrap(note, _COLUMNS - len(_INDENT), subsequent_indent=_INDENT, break_on_hyphens=False)
+
+
+def _notes(report: Report, formula: Formula, account: Account) -> Iterator[str]:
+    if formula.sequence:
+        if not account.mixing:
+            yield "no token mixing: the result at a position depends on the inputs at that position only"
+        elif account.causal is None:
+            yield "causal: no position depends on a later one"
+        else:
+            reason, span = account.causal
+            yield f"not causal: {reason}{f', at {_place(report.source, span)}' if span else ''}"
+    if account.crossover is not None:
+        yield _crossover(account.crossover)
+    for name, axes in account.fixed:
+        yield f"`{name}` carries {_names(axes)}: the module is built for one length"
+    for name in account.without_gradient:
+        yield f"no gradient reaches `{name}`"
+
+
+def _crossover(crossover: Crossover) -> str:
+    lengths = " = ".join(crossover.sequence)
+    from .compiler.forms import TYPICAL
+
+    others = f" at {' = '.join((*crossover.others, str(TYPICAL)))}" if crossover.others else ""
+    if crossover.length is None:
+        return f"the plan does more operations than the text as written{others}, and moves fewer elements"
+    if crossover.length <= 1:
+        return f"the plan does fewer operations than the text as written at every length{others}"
+    return f"the plan does fewer operations than the text as written from {lengths} = {crossover.length} on{others}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return " and ".join(f"`{name}`" for name in names)
+
+
+def _place(source: Source, span: Span) -> str:
+    line, column = source.position(span.start)
+    return f"{line}:{column}"
+
+
+def _quoted(source: Source, span: Span) -> str:
+    return f"`{_clipped(one_line(' '.join(source.slice(span).split())))}`"
+
+
+def _clipped(text: str, limit: int = 60) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _steps(report: Report) -> str:
+    lines = []
+    for number, step in enumerate(report.steps, 1):
+        lines.append(f"{number}. {step.rule} at {_place(report.source, step.span)}")
+        lines += [f"   before  {step.before}", f"   after   {step.after}"]
+        lines += textwrap.wrap(f"why     {step.why}", 92, initial_indent="   ", subsequent_indent=" " * 11)
+    return _section("how it is compiled", lines)
+
+
+def _claims(report: Report, palette: Palette) -> str:
+    rows = [
+        f"{verdict.text}: {palette('holds', 'good') if verdict.holds else palette('fails', 'bad')}"
+        for verdict in report.verdicts
+    ]
+    return _section("claims", rows)

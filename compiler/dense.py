@@ -1,0 +1,179 @@
+"""Lowered operations written out in operations of the language: what an algorithm of a plan computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .graph import Builder, Node, topological
+from .lowerings.causal import CausalScan, GatedPrefix, RunningLevel
+from .lowerings.fused import FusedSoftmax
+from .lowerings.local import BandedSoftmax, WindowedSoftmax
+from .lowerings.prefix import PrefixSoftmax
+from .lowerings.toeplitz import ToeplitzProduct
+from .ops.arithmetic import Add, Divide, FloorDivide, Multiply, Power, Subtract
+from .ops.base import Op
+from .ops.cumulative import CumulativeSum
+from .ops.functions import Exp, Log, Sqrt
+from .ops.layout import Broadcast, Rename, Reorder
+from .ops.leaves import Literal, Position, Size
+from .ops.logic import And, Equal, GreaterEqual, LessEqual, Where
+from .ops.normalisations import Softmax
+from .ops.pairs import Maximum
+from .ops.reductions import Sum
+from .ops.selection import Take
+from .sizes import Poly
+
+
+def dense(outputs: Sequence[Node], builder: Builder) -> list[Node]:
+    """The outputs with every lowered operation written out. It is for reasoning: the maps of attention are in it."""
+    made: dict[Node, Node] = {}
+    for node in topological(outputs):
+        operands = [made[operand] for operand in node.inputs]
+        rule = _DENSE.get(type(node.op))
+        made[node] = builder.make(node.op, *operands) if rule is None else _laid_out(rule(node, operands, builder), node, builder)
+    return [made[output] for output in outputs]
+
+
+def _laid_out(value: Node, node: Node, builder: Builder) -> Node:
+    if set(value.axes) != set(node.axes):
+        return builder.make(Broadcast(node.axes), value)
+    return value if value.axes == node.axes else builder.make(Reorder(node.axes), value)
+
+
+def _sum(builder: Builder, value: Node, axes: Sequence[str]) -> Node:
+    return builder.make(Sum(tuple(axes)), value) if axes else value
+
+
+def _product(builder: Builder, *factors: Node) -> Node:
+    result = factors[0]
+    for factor in factors[1:]:
+        result = builder.make(Multiply(), result, factor)
+    return result
+
+
+def _lag(builder: Builder, query: str, key: str) -> Node:
+    return builder.make(Subtract(), builder.make(Position(query)), builder.make(Position(key)))
+
+
+def _causal_scan(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, CausalScan)
+    make = builder.make
+    query, key, value = operands[:3]
+    lag = _lag(builder, op.query, op.key)
+    weight = make(Literal(1.0))
+    if op.kernel == "decayed_scan":
+        weight = _decay(operands[3], make(Maximum(), lag, make(Literal(0))), builder)
+    elif op.kernel == "gated_scan":
+        weight = make(Exp(), make(Subtract(), operands[3], make(Rename(op.query, op.key), operands[3])))
+    seen = make(GreaterEqual(), lag, make(Literal(op.offset)))
+    weight = make(Where(), seen, weight, make(Literal(0.0)))
+    axes = (op.key, *op.inner)
+    total = _sum(builder, _product(builder, weight, query, key, value), axes)
+    if op.normalise:
+        total = make(Divide(), total, _sum(builder, _product(builder, weight, query, key), axes))
+    return total
+
+
+def _decay(rate: Node, lag: Node, builder: Builder) -> Node:
+    """exp(rate * lag); a rate that is a logarithm was a base."""
+    if isinstance(rate.op, Log):
+        return builder.make(Power(), rate.inputs[0], lag)
+    return builder.make(Exp(), builder.make(Multiply(), rate, lag))
+
+
+def _running_level(node: Node, operands: list[Node], builder: Builder) -> Node:
+    assert isinstance(node.op, RunningLevel)
+    return builder.make(CumulativeSum(node.op.axis), operands[0])
+
+
+def _gated_prefix(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, GatedPrefix)
+    make = builder.make
+    value, level = operands
+    weight = make(Exp(), make(Subtract(), level, make(Rename(op.query, op.key), level)))
+    seen = make(GreaterEqual(), _lag(builder, op.query, op.key), make(Literal(op.offset)))
+    return _sum(builder, make(Multiply(), make(Where(), seen, weight, make(Literal(0.0))), value), (op.key,))
+
+
+def _attention(builder: Builder, scores: Node, seen: Node | None, value: Node, key: str) -> Node:
+    masks = () if seen is None else (seen,)
+    weights = builder.make(Softmax((key,), given=("mask",) * len(masks)), scores, *masks)
+    return _sum(builder, builder.make(Multiply(), weights, value), (key,))
+
+
+def _prefix_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, PrefixSoftmax)
+    seen = builder.make(GreaterEqual(), _lag(builder, op.query, op.key), builder.make(Literal(0)))
+    return _attention(builder, operands[0], seen, operands[1], op.key)
+
+
+def _fused_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, FusedSoftmax)
+    make = builder.make
+    query, key, value = operands[:3]
+    scores = _sum(builder, make(Multiply(), query, key), (op.inner,))
+    if op.scaled:
+        scores = make(Divide(), scores, make(Sqrt(), make(Size(Poly.symbol(op.inner)))))
+    seen: list[Node] = []
+    for name, operand in zip(op.given, operands[3:], strict=True):
+        if name == "mask":
+            seen.append(operand)
+        elif _is_masked(operand):
+            seen.append(operand.inputs[0])
+            scores = make(Add(), scores, operand.inputs[1])
+        else:
+            scores = make(Add(), scores, operand)
+    if op.causal:
+        seen.append(make(GreaterEqual(), _lag(builder, op.query, op.key), make(Literal(0))))
+    mask = seen[0] if seen else None
+    for other in seen[1:]:
+        mask = make(And(), mask, other)
+    return _attention(builder, scores, mask, value, op.key)
+
+
+def _is_masked(bias: Node) -> bool:
+    """Whether a bias is a mask: -inf where a condition does not hold."""
+    return isinstance(bias.op, Where) and isinstance(bias.inputs[2].op, Literal) and bias.inputs[2].op.value == -math.inf
+
+
+def _local_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, BandedSoftmax | WindowedSoftmax)
+    make = builder.make
+    query, key, value, scale = operands
+    scores = make(Multiply(), _sum(builder, make(Multiply(), query, key), (op.inner,)), scale)
+    if isinstance(op, BandedSoftmax):
+        lag = _lag(builder, op.query, op.key)
+        after = make(LessEqual(), make(Literal(0)), make(Add(), lag, make(Size(op.after))))
+        seen = make(And(), make(LessEqual(), lag, make(Size(op.before))), after)
+    else:
+        width = make(Size(op.window))
+        sides = [make(FloorDivide(), make(Position(axis)), width) for axis in (op.query, op.key)]
+        seen = make(Equal(), *sides)
+    return _attention(builder, scores, seen, value, op.key)
+
+
+def _toeplitz(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, ToeplitzProduct)
+    make = builder.make
+    last = make(Subtract(), make(Size(Poly.symbol(op.key))), make(Literal(1)))
+    matrix = make(Take(op.lag), operands[0], make(Add(), _lag(builder, op.query, op.key), last))
+    return _sum(builder, make(Multiply(), matrix, operands[1]), (op.key,))
+
+
+_DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
+    CausalScan: _causal_scan,
+    RunningLevel: _running_level,
+    GatedPrefix: _gated_prefix,
+    PrefixSoftmax: _prefix_softmax,
+    FusedSoftmax: _fused_softmax,
+    BandedSoftmax: _local_softmax,
+    WindowedSoftmax: _local_softmax,
+    ToeplitzProduct: _toeplitz,
+}

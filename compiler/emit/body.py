@@ -1,0 +1,331 @@
+"""The statements of one method: every node of a graph as an assignment, operands first.
+
+The statements are in single-assignment form over placeholder names; `tidy` then writes short ones
+into the expression that uses them and gives the others their final names.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .. import pyast
+from ..graph import Node
+from ..ops.base import Operand
+from ..ops.leaves import Buffer, Input, Literal, Parameter, Size
+from ..sizes import Poly
+from ..types import Kind
+from . import sizes as size_code
+from .names import hint
+
+#: Functions of numbers that torch can trace when they are applied to sizes of inputs. Any other
+#: would make torch.compile and torch.export take the size for a constant, or fail.
+_TRACEABLE = frozenset({"math.floor", "math.ceil", "max", "min", "abs"})
+
+
+@dataclass
+class Statement:
+    """`name = value` over a placeholder name.
+
+    wanted: the name to give it; node: the node that it computes, if it is the value itself;
+    pinned: it keeps its own line.
+    """
+
+    name: str
+    wanted: str
+    value: ast.expr
+    node: Node | None = None
+    pinned: bool = False
+    comments: tuple[str, ...] = ()
+
+
+class Precision(Enum):
+    """The dtype of a real value: that of the inputs, that of values that depend on positions and
+    sizes only, or float64, in which such values are kept by the module."""
+
+    WORKING = "working"
+    WIDE = "wide"
+    BUILT = "built"
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where the value of a node is held. number: it is a Python number."""
+
+    expression: ast.expr
+    number: bool = False
+    precision: Precision = Precision.WORKING
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What differs between the methods that compute values.
+
+    reference: expressions of sizes and constants by name; a size that is missing is read from a
+        value that carries it.
+    stored: expressions of inputs, and of values that are attributes of the module.
+    names, notes: what the text calls a node, and the comment above it.
+    fixed: nodes that depend on positions, sizes and constants only; dynamic: nodes that depend on
+        a size that is known only when the module is called.
+    real, wide, complex: the dtypes of computed values; device: that of the inputs.
+    precisions: of values that depend on inputs, and of fixed ones.
+    """
+
+    reference: Mapping[str, ast.expr]
+    stored: Mapping[Node, ast.expr]
+    names: Mapping[Node, str]
+    notes: Mapping[Node, str]
+    fixed: frozenset[Node]
+    dynamic: frozenset[Node]
+    real: ast.expr
+    wide: ast.expr
+    complex: ast.expr
+    device: ast.expr
+    precisions: tuple[Precision, Precision] = (Precision.WORKING, Precision.WIDE)
+
+
+@dataclass
+class Body:
+    """Gathers the statements of one method."""
+
+    frame: Frame
+    statements: list[Statement] = field(default_factory=list)
+    used_sizes: dict[str, None] = field(default_factory=dict)
+    helpers: dict[str, None] = field(default_factory=dict)
+    _values: dict[Node, Value] = field(default_factory=dict)
+    _converted: dict[tuple[Node, Kind, bool], ast.expr] = field(default_factory=dict)
+    _carriers: dict[str, tuple[Node, int]] = field(default_factory=dict)
+
+    def compute(self, nodes: Iterable[Node]) -> None:
+        """Add the statements of these nodes, which come operands first."""
+        for node in nodes:
+            if node not in self._values:
+                self._values[node] = self._compute(node)
+                if not self._values[node].number:
+                    for index, axis in enumerate(node.axes):
+                        self._carriers.setdefault(axis, (node, index - len(node.axes)))
+
+    def number(self, node: Node) -> ast.expr | None:
+        """The value as a Python number, if it is one."""
+        value = self._values[node]
+        return value.expression if value.number else None
+
+    def tensor(self, node: Node) -> ast.expr:
+        """The value as a tensor in the dtype of results."""
+        value = self._values[node]
+        if value.number:
+            return self.scalar(value.expression, node.type.kind, wide=False)
+        return self._converted_to(node, node.type.kind, wide=False)
+
+    # -- one node --------------------------------------------------------------------------------
+
+    def _compute(self, node: Node) -> Value:
+        op, fixed = node.op, node in self.frame.fixed
+        if node in self.frame.stored:
+            held = self.frame.stored[node]
+            if isinstance(op, Input) and op.kind is Kind.INT:  # the caller's may be narrower
+                held = self._assign(node, pyast.method(held, "long"), converted=True)
+            elif isinstance(op, Parameter | Buffer) and op.kind is Kind.COMPLEX:  # which `double()` leaves as it is
+                held = self._assign(node, pyast.method(held, "to", self.frame.complex), converted=True)
+            return Value(held, precision=Precision.BUILT if fixed else Precision.WORKING)
+        emitter = _NodeEmitter(self, fixed)
+        operands = [self._values[operand] for operand in node.inputs]
+        if not node.axes and all(operand.number for operand in operands):
+            code = op.emit_number(emitter, *(operand.expression for operand in operands))
+            if code is not None and node in self.frame.dynamic:
+                code = powers(code)
+            if code is not None and (node not in self.frame.dynamic or traceable(code)):
+                return Value(self._named_number(node, code), number=True)
+        lone = all(operand.number for operand in operands)
+        arguments = [self._operand(node, index, as_tensor=lone) for index in range(len(operands))]
+        if isinstance(op, Size):  # a number that torch cannot trace, as log(N)
+            return Value(self._assign(node, self._size_tensor(op.size)), precision=self.frame.precisions[True])
+        code = op.emit(emitter, node.type, *arguments)
+        kinds = [operand.type.kind for operand in node.inputs]
+        if node.type.kind is Kind.REAL and Kind.COMPLEX in kinds and not fixed:
+            code = pyast.method(code, "to", self.frame.real)  # there is no complex bfloat16 to come from
+        return Value(self._assign(node, code), precision=self.frame.precisions[fixed])
+
+    def _named_number(self, node: Node, code: ast.expr) -> ast.expr:
+        if isinstance(node.op, Literal | Size) or isinstance(code, ast.Name | ast.Constant):
+            return code
+        return self._assign(node, code)
+
+    def _assign(self, node: Node, value: ast.expr, *, converted: bool = False) -> ast.expr:
+        wanted = hint(node, self.frame.names)
+        name = f"{wanted}%{len(self.statements)}"
+        note = self.frame.notes.get(node)
+        self.statements.append(
+            Statement(
+                name,
+                wanted,
+                value,
+                None if converted else node,
+                pinned=node in self.frame.names and not converted,
+                comments=(note,) if note and not converted else (),
+            )
+        )
+        return ast.Name(name, ast.Load())
+
+    # -- operands --------------------------------------------------------------------------------
+
+    def _operand(self, node: Node, index: int, *, as_tensor: bool) -> Operand:
+        operand = node.inputs[index]
+        value = self._values[operand]
+        wanted = node.op.operand_kind(index, node.type, *(n.type for n in node.inputs))
+        kind = wanted or operand.type.kind
+        # torch has no complex numbers of half precision: what becomes complex is wide
+        wide = node in self.frame.fixed or node.type.kind is Kind.COMPLEX
+        if value.number and as_tensor:
+            return Operand(self.scalar(value.expression, kind, wide=wide), operand.type.of(kind), wide=wide)
+        if value.number:
+            return Operand(value.expression, operand.type.of(kind), number=True)
+        code = self._converted_to(operand, kind, wide=wide)
+        return Operand(code, operand.type.of(kind), wide=operand in self.frame.fixed and wide)
+
+    def _converted_to(self, node: Node, kind: Kind, *, wide: bool) -> ast.expr:
+        """The value converted to a kind, and from the wide to the working dtype where they meet."""
+        value = self._values[node]
+        inexact = kind in (Kind.REAL, Kind.COMPLEX)
+        if kind is node.type.kind and (not inexact or value.precision is self.frame.precisions[wide]):
+            return value.expression
+        key = (node, kind, wide)
+        if key not in self._converted:
+            code = pyast.method(value.expression, "to", self.dtype(kind, wide=wide))
+            self._converted[key] = self._assign(node, code, converted=True)
+        return self._converted[key]
+
+    def scalar(self, number: ast.expr, kind: Kind, *, wide: bool) -> ast.expr:
+        return pyast.call(
+            "torch.full", (), number, dtype=self.dtype(kind, wide=wide), device=self.frame.device
+        )
+
+    def dtype(self, kind: Kind, *, wide: bool) -> ast.expr:
+        if kind is Kind.BOOL:
+            return pyast.name("torch.bool")
+        if kind is Kind.INT:
+            return pyast.name("torch.int64")
+        if kind is Kind.COMPLEX:
+            return self.frame.complex
+        return self.frame.wide if wide else self.frame.real
+
+    # -- sizes -----------------------------------------------------------------------------------
+
+    def size(self, size: Poly) -> ast.expr:
+        return powers(size_code.number(size, self._reference))
+
+    def _reference(self, name: str) -> ast.expr:
+        known = self.frame.reference.get(name)
+        if known is not None:
+            self.used_sizes[name] = None
+            return known
+        node, dimension = self._carriers[name]
+        return pyast.method(self._values[node].expression, "size", dimension)
+
+    def _size_tensor(self, size: Poly) -> ast.expr:
+        """A size with logarithms as a tensor without dimensions."""
+
+        code = _TensorFunctions(self).visit(size_code.number(size, self._reference))
+        assert isinstance(code, ast.expr)
+        return code
+
+
+class _TensorFunctions(ast.NodeTransformer):
+    """`math.log(n)` becomes `torch.log(torch.full((), n, ...))`."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = ast.unparse(node.func)
+        if name in _TRACEABLE:
+            return node
+        argument = self.body.scalar(node.args[0], Kind.REAL, wide=True)
+        return pyast.call(name.replace("math.", "torch."), argument)
+
+
+class _Powers(ast.NodeTransformer):
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        function = ast.unparse(node.func)
+        if function == "math.sqrt":
+            return pyast.binary("**", node.args[0], 0.5)
+        if function == "math.pow":
+            return pyast.binary("**", pyast.binary("*", node.args[0], 1.0), node.args[1])
+        return node
+
+
+def powers(code: ast.expr) -> ast.expr:
+    """`n ** 0.5` for `math.sqrt(n)` and the like: the operator is what torch.export can trace."""
+    result = _Powers().visit(code)
+    assert isinstance(result, ast.expr)
+    return result
+
+
+def traceable(code: ast.expr) -> bool:
+    """Whether torch can trace a number that depends on sizes of inputs."""
+    return all(ast.unparse(call.func) in _TRACEABLE for call in ast.walk(code) if isinstance(call, ast.Call))
+
+
+@dataclass(frozen=True)
+class _NodeEmitter:
+    """What an operation may ask for while it emits the code of one node."""
+
+    body: Body
+    fixed: bool
+
+    def size(self, size: Poly) -> ast.expr:
+        return self.body.size(size)
+
+    def dtype(self, kind: Kind, *, wide: bool) -> ast.expr:
+        return self.body.dtype(kind, wide=wide or self.fixed)
+
+    def device(self) -> ast.expr:
+        return self.body.frame.device
+
+    def align(self, operand: Operand, axes: tuple[str, ...]) -> ast.expr:
+        return align(operand, axes)
+
+    def full(self, operand: Operand, axes: tuple[str, ...]) -> ast.expr:
+        aligned = align(operand, axes)
+        if set(axes) == set(operand.type.axes):
+            return aligned
+        repeats = [
+            pyast.constant(1) if axis in operand.type.axes else self.body.size(Poly.symbol(axis)) for axis in axes
+        ]
+        return pyast.method(aligned, "tile", ast.Tuple(repeats, ast.Load()))
+
+    def helper(self, function: str) -> ast.expr:
+        self.body.helpers[function] = None
+        return pyast.name(function)
+
+
+def align(operand: Operand, axes: tuple[str, ...]) -> ast.expr:
+    """The operand with its dimensions in the order of `axes`, and length 1 where it lacks one that
+    stands right of a dimension that it has (batch dimensions stand left of all)."""
+    code = operand.expression
+    if operand.number:
+        return code
+    have = list(operand.type.axes)
+    wanted = [axis for axis in axes if axis in have]
+    if have != wanted:
+        code = reordered(code, tuple(have), tuple(wanted), batched=operand.type.batched)
+    first = 0 if operand.type.batched else next((i for i, a in enumerate(axes) if a in have), len(axes))
+    missing = [i - len(axes) for i, axis in enumerate(axes) if i >= first and axis not in have]
+    for dimension in sorted(missing, reverse=True):  # from the right, so that later indices stay true
+        code = pyast.method(code, "unsqueeze", dimension)
+    return code
+
+
+def reordered(code: ast.expr, have: tuple[str, ...], wanted: tuple[str, ...], *, batched: bool) -> ast.expr:
+    """The transposition that brings dimensions `have` into the order `wanted`."""
+    rank = len(have)
+    moved = [i for i in range(rank) if have[i] != wanted[i]]
+    if len(moved) == 2:
+        return pyast.method(code, "transpose", *(i - rank for i in moved))
+    if not batched:
+        return pyast.method(code, "permute", *(have.index(axis) for axis in wanted))
+    source = tuple(have.index(wanted[i]) - rank for i in moved)
+    return pyast.method(code, "movedim", source, tuple(i - rank for i in moved))

@@ -1,0 +1,115 @@
+"""A typed formula as the source of one nn.Module that needs nothing but torch."""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..formula import Formula
+from ..graph import Graph, Node
+from ..lowerings.library import texts, with_callees
+from ..report import Step
+from ..sizes import Poly
+from .construct import constructor, reset_constants, reset_parameters
+from .forward import check, forward
+from .holdings import Holdings, hold
+from .layout import docstring, function
+from .names import class_name, printable
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The source of a module.
+
+    inputs: names of forward's arguments; sizes, constants: those of the constructor, constants
+    with their defaults; settled: sizes that the constructor computes from them. helpers: functions
+    of the library of kernels whose text the source carries.
+    """
+
+    formula: str
+    source: str
+    class_name: str
+    tree: ast.Module
+    inputs: tuple[str, ...]
+    sizes: tuple[str, ...]
+    constants: Mapping[str, int | float]
+    settled: Mapping[str, Poly]
+    helpers: tuple[str, ...]
+
+
+def emit(
+    formula: Formula,
+    graph: Graph,
+    *,
+    notes: Mapping[Node, str] | None = None,
+    steps: Sequence[Step] = (),
+    sizes: Mapping[str, int] | None = None,
+    at_once: bool = False,
+) -> Generated:
+    """Generate the module that computes a graph of the formula: as written, or planned.
+
+    notes: comments above the statements that compute these nodes.
+    steps: decisions of the planner, which become comments at the start of the computation.
+    sizes: default values of the constructor's sizes; all of them or none.
+    at_once: for tracing; kernels that loop over a sequence compute all of its chunks at once.
+    """
+    library = texts(at_once=at_once)
+    held = hold(formula, graph, frozenset(library))
+    constants, called = reset_constants(held)
+    checks = check(held)
+    call, called_later = forward(held, notes or {}, steps, has_check=checks is not None)
+    methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks, call]
+    name = class_name(formula.name)
+    body = [f"class {name}(nn.Module):", *docstring(_summary(formula), 4), *_annotations(held)]
+    for method in methods:
+        if method is not None:
+            body += ["", *function(method, 4)]
+    helpers = with_callees(called | called_later, at_once=at_once)
+    head = docstring(f"{formula.name}: a PyTorch module generated from its formula by attngraph.", 0)
+    if any("math." in line for line in body):
+        head += ["", "import math"]
+    head += ["", "import torch", "from torch import Tensor, nn", "", ""]
+    for helper in helpers:
+        head += [*library[helper].splitlines(), "", ""]
+    source = "\n".join([*head, *body]) + "\n"
+    return Generated(
+        formula=formula.name,
+        source=source,
+        class_name=name,
+        tree=ast.parse(source),
+        inputs=tuple(ast.unparse(argument) for argument in held.inputs.values()),
+        sizes=held.plan.given,
+        constants=dict(held.plan.constants),
+        settled=dict(held.plan.settled),
+        helpers=helpers,
+    )
+
+
+def _annotations(held: Holdings) -> list[str]:
+    """`name: Tensor` for every buffer, which a reader and a type checker would not know otherwise."""
+    tensors = [*(item.node for item in held.formula.buffers), *held.constants]
+    lines = [f"    {held.tensors[node]}: Tensor" for node in tensors]
+    return ["", *lines] if lines else []
+
+
+_DOCSTRING = re.compile(r'\n[ \t]*""".*?"""[ \t]*(?=\n|$)', re.DOTALL)
+
+
+def _summary(formula: Formula) -> str:
+    """The docstring of the class: the formula's own, then its text."""
+    source = formula.source
+    first, _ = source.position(formula.tree.span.start)
+    last = first
+    for number in range(first, source.line_count + 1):
+        line = source.line(number)
+        if number > first and line.strip() and not line[0].isspace() and not line.startswith("#"):
+            break
+        if line.strip() and not line.startswith("#"):
+            last = number
+    text = textwrap.dedent("\n".join(source.line(number) for number in range(first, last + 1)))
+    text = _DOCSTRING.sub("", text, count=1)  # which is the summary above it
+    summary = "\n".join(textwrap.wrap(" ".join(formula.docstring.split()) or printable(formula.name), 92))
+    return f"{summary}\n\n{textwrap.indent(text, '    ')}" if text.strip() else summary

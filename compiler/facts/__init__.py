@@ -1,0 +1,1 @@
+"""Analyses: each is a fold over a graph, one per file."""

@@ -1,0 +1,128 @@
+"""Time, memory and their growth in the sequence axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..formula import Formula
+from ..graph import Graph, Node
+from ..report import Cost
+from ..sizes import ZERO, Growth, Poly, grows_at_most, growth
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What growth is counted in.
+
+    names: the names (after facts are applied) that grow.
+    tokens: how much a linear formula may grow: for every group of sequence axes that the inputs only
+        ever carry together (an image's rows and columns) the product of the group.
+    """
+
+    formula: Formula
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        facts = self.formula.facts
+        symbols = {s for axis in self.formula.sequence for s in facts.canonical(Poly.symbol(axis)).symbols()}
+        return frozenset(symbols - self.formula.constants.keys())
+
+    @cached_property
+    def tokens(self) -> tuple[Growth, ...]:
+        carriers: dict[frozenset[int], list[str]] = {}
+        for axis in self.formula.sequence:
+            inputs = frozenset(i for i, node in enumerate(self.formula.inputs) if axis in node.axes)
+            carriers.setdefault(inputs or frozenset({-1 - len(carriers)}), []).append(axis)
+        found: set[Growth] = set()
+        for group in carriers.values():
+            found |= self.growth(Poly.volume(group))
+        return tuple(sorted(found))
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """Every axis of the formula that grows with the sequence, for reports."""
+        facts, names = self.formula.facts, self.names
+        axes = dict.fromkeys((*self.formula.sequence, *self.formula.bound, *self.formula.fixed, *self.formula.derived))
+        return tuple(axis for axis in axes if facts.canonical(Poly.symbol(axis)).symbols() & names)
+
+    @cached_property
+    def order(self) -> tuple[str, ...]:
+        """Every name of a size in the order in which the formula speaks of them, sequence axes first."""
+        formula = self.formula
+        declared = (*formula.bound, *formula.fixed, *formula.derived, *formula.constants)
+        inputs = (axis for node in formula.inputs for axis in node.axes)
+        return tuple(dict.fromkeys((*formula.sequence, *inputs, *declared)))
+
+    def growth(self, size: Poly) -> frozenset[Growth]:
+        return growth(self.formula.facts.canonical(size), axes=self.names)
+
+    def is_linear(self, size: Poly) -> bool:
+        """Whether a size grows at most linearly in the tokens."""
+        return all(any(grows_at_most(term, token) for token in self.tokens) for term in self.growth(size))
+
+
+def measure(graph: Graph, sequence: Sequence) -> Cost:
+    """The cost of evaluating a graph once, in the order of its nodes, for one batch entry."""
+    nodes = graph.nodes()
+    by_node: dict[Node, Poly] = {}
+    time = ZERO
+    for node in nodes:
+        flops = node.op.flops(node.type, *(operand.type for operand in node.inputs))
+        if flops:
+            by_node[node] = flops
+            time = time + flops
+    facts = sequence.formula.facts
+    time = facts.canonical(time)
+    peaks = tuple(dict.fromkeys(facts.canonical(peak) for peak in _peaks(graph, nodes)))
+    memory_growth = frozenset[Growth]().union(*(growth(peak, axes=sequence.names) for peak in peaks))
+    return Cost(
+        time=time,
+        memory=peaks,
+        time_order=growth(time, axes=sequence.names),
+        memory_order=_maximal(memory_growth),
+        by_node=by_node,
+        names=sequence.order,
+    )
+
+
+def _maximal(terms: Iterable[Growth]) -> frozenset[Growth]:
+    items = list(terms)
+    return frozenset(a for a in items if not any(a != b and grows_at_most(a, b) for b in items))
+
+
+def _peaks(graph: Graph, nodes: list[Node]) -> list[Poly]:
+    """The largest totals of live intermediates; several where the sizes decide which is larger."""
+    storage: dict[Node, Node] = {}
+    last_use: dict[Node, int] = {}
+    for step, node in enumerate(nodes):
+        storage[node] = storage[node.inputs[0]] if node.inputs and node.op.is_view() else node
+        for operand in node.inputs:
+            last_use[storage[operand]] = step
+    for node in graph.outputs:
+        last_use[storage[node]] = len(nodes)
+    released: dict[int, list[Node]] = {}
+    for node, step in last_use.items():
+        released.setdefault(step, []).append(node)
+    live = ZERO
+    peaks: list[Poly] = []
+    for step, node in enumerate(nodes):
+        if _allocates(node) and storage[node] is node:
+            live = live + node.type.volume()
+            held = live + node.op.workspace(node.type, *(operand.type for operand in node.inputs))
+            if not any(_covers(peak, held) for peak in peaks):
+                peaks = [*(peak for peak in peaks if not _covers(held, peak)), held]
+        for dead in released.get(step, ()):
+            if _allocates(dead):
+                live = live - dead.type.volume()
+    return peaks or [ZERO]
+
+
+def _allocates(node: Node) -> bool:
+    """Whether the result is a new tensor: inputs and parameters exist already, numbers are no tensors."""
+    return bool(node.axes or node.type.batched) and not node.op.is_given()
+
+
+def _covers(large: Poly, small: Poly) -> bool:
+    return all(large.terms.get(monomial, 0) >= coefficient for monomial, coefficient in small.terms.items())

@@ -1,0 +1,240 @@
+"""Bounds of values: what sign a value has, and where it lies.
+
+Sound: the value lies in the interval for all inputs, sizes and finite parameters, up to rounding.
+Ends are open where `strict` says so, which tells `> 0` from `>= 0`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..graph import Node
+from ..ops.arithmetic import Add, Divide, IntegerPower, Multiply, Negative, Power, Subtract
+from ..ops.base import Op
+from ..ops.contraction import Contraction
+from ..ops.functions import Abs, Cos, Elu, Exp, Relu, Sigmoid, Sin, Softplus, Sqrt, Square, StopGradient, Tanh
+from ..ops.layout import Broadcast, Merge, Rename, Reorder, Split
+from ..ops.leaves import Literal, Position, Size
+from ..ops.logic import Where
+from ..ops.normalisations import Softmax
+from ..ops.pairs import Clamp, Maximum, Minimum
+from ..ops.reductions import Max, Mean, Min, Norm, Product, Sum, Variance
+
+INF = math.inf
+
+
+@dataclass(frozen=True)
+class Range:
+    """low <= value <= high; low_open: low < value; high_open: value < high."""
+
+    low: float = -INF
+    high: float = INF
+    low_open: bool = False
+    high_open: bool = False
+
+    @property
+    def positive(self) -> bool:
+        return self.low > 0 or (self.low == 0 and self.low_open)
+
+    @property
+    def non_negative(self) -> bool:
+        return self.low >= 0
+
+
+ANY = Range()
+
+
+def ranges(
+    outputs: tuple[Node, ...],
+    constants: Mapping[str, int | float],
+    found: dict[Node, Range] | None = None,
+    free: frozenset[str] = frozenset(),
+) -> dict[Node, Range]:
+    """The range of every node that the outputs need.
+
+    found: ranges that are known already; it grows. free: constants of which nothing is known.
+    """
+    found = {} if found is None else found
+    stack = list(outputs)
+    while stack:
+        node = stack[-1]
+        missing = [operand for operand in node.inputs if operand not in found]
+        if node in found:
+            stack.pop()
+        elif missing:
+            stack.extend(missing)
+        elif isinstance(node.op, Size) and free and node.op.size.symbols() & free:
+            found[node] = ANY
+        else:
+            found[node] = _range(node, [found[operand] for operand in node.inputs], constants)
+    return found
+
+
+def _range(node: Node, operands: list[Range], constants: Mapping[str, int | float]) -> Range:
+    match node.op:
+        case Literal(value):
+            return Range(value, value) if math.isfinite(value) else Range()
+        case Size(size):
+            name = size.as_symbol()
+            if name is not None and name in constants:
+                return Range(float(constants[name]), float(constants[name]))
+            number = size.as_number()
+            if number is not None:
+                return Range(float(number), float(number))
+            return Range(1.0) if name is not None else ANY
+        case Position():
+            return Range(0.0)
+        case Where():
+            return _hull(operands[1], operands[2])
+        case Add():
+            return _add(operands[0], operands[1])
+        case Subtract() if _is_spread(*node.inputs):
+            return Range(0.0)
+        case Subtract():
+            return _add(operands[0], _negate(operands[1]))
+        case Negative():
+            return _negate(operands[0])
+        case Multiply():
+            same = node.inputs[0] is node.inputs[1]
+            return Range(0.0) if same else _multiply(operands[0], operands[1])
+        case Divide():
+            return _multiply(operands[0], _reciprocal(operands[1]))
+        case Square():
+            return Range(0.0)
+        case IntegerPower(exponent):
+            return Range(0.0) if exponent % 2 == 0 else (_sign_of(operands[0]))
+        case Power():
+            return _power(operands[0], operands[1])
+        case Sum():
+            return _sign_of(operands[0])
+        case Product():
+            return Range(0.0, INF, operands[0].positive) if operands[0].non_negative else ANY
+        case Contraction():
+            return _sign_of(_multiply(operands[0], operands[1]))
+        case Variance() | Norm():
+            return Range(0.0)
+        case Mean() | Max() | Min() | Rename() | Reorder() | Split() | Merge() | Broadcast() | StopGradient():
+            return operands[0]
+        case Maximum():
+            return _largest(operands[0], operands[1])
+        case Minimum():
+            return _negate(_largest(_negate(operands[0]), _negate(operands[1])))
+        case Clamp(given):
+            found = operands[0]
+            for name, bound in zip(given, operands[1:], strict=True):
+                found = _largest(found, bound) if name == "min" else _negate(_largest(_negate(found), _negate(bound)))
+            return found
+        case Elu(alpha):
+            slope = alpha.as_number()
+            if operands[0].non_negative or slope is None or slope < 0:
+                return operands[0] if operands[0].non_negative else ANY
+            return Range(-float(slope), max(operands[0].high, 0.0), slope > 0)
+    rule = _FUNCTIONS.get(type(node.op))
+    return rule(operands[0]) if rule else ANY
+
+
+def _is_spread(high: Node, low: Node) -> bool:
+    """Whether this is the largest and the smallest of the same values."""
+    if not isinstance(high.op, Max) or not isinstance(low.op, Min):
+        return False
+    return high.inputs == low.inputs and set(high.op.axes) == set(low.op.axes)
+
+
+def _largest(a: Range, b: Range) -> Range:
+    """The larger of two values."""
+    low, high = max(a.low, b.low), max(a.high, b.high)
+    return Range(
+        low, high,
+        any(r.low_open for r in (a, b) if r.low == low),
+        all(r.high_open for r in (a, b) if r.high == high),
+    )  # fmt: skip
+
+
+def _hull(a: Range, b: Range) -> Range:
+    low = min(a.low, b.low)
+    high = max(a.high, b.high)
+    return Range(
+        low, high,
+        all(r.low_open for r in (a, b) if r.low == low),
+        all(r.high_open for r in (a, b) if r.high == high),
+    )  # fmt: skip
+
+
+def _add(a: Range, b: Range) -> Range:
+    return Range(a.low + b.low, a.high + b.high, a.low_open or b.low_open, a.high_open or b.high_open)
+
+
+def _negate(a: Range) -> Range:
+    return Range(-a.high, -a.low, a.high_open, a.low_open)
+
+
+def _multiply(a: Range, b: Range) -> Range:
+    if a.non_negative and b.non_negative:
+        low = a.low * b.low if INF not in (a.low, b.low) else INF
+        high = 0.0 if 0.0 in (a.high, b.high) else a.high * b.high
+        return Range(low, high, a.positive and b.positive and low == 0.0, a.high_open and b.high_open)
+    if a.high <= 0 and b.non_negative:
+        return _negate(_multiply(_negate(a), b))
+    if b.high <= 0 and a.non_negative:
+        return _negate(_multiply(a, _negate(b)))
+    if a.high <= 0 and b.high <= 0:
+        return _multiply(_negate(a), _negate(b))
+    corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high) if not (x == 0 or y == 0)]
+    return Range(min([0.0, *corners]), max([0.0, *corners])) if corners else Range(0.0, 0.0)
+
+
+def _reciprocal(a: Range) -> Range:
+    if a.non_negative and not a.positive:  # 1/0 is inf
+        return Range(0.0 if a.high == INF else 1 / a.high if a.high else INF)
+    if not a.positive:
+        return _negate(_reciprocal(_negate(a))) if _negate(a).positive else ANY
+    return Range(
+        0.0 if a.high == INF else 1 / a.high, INF if a.low == 0 else 1 / a.low, a.high == INF or a.high_open, a.low_open
+    )
+
+
+def _power(base: Range, exponent: Range) -> Range:
+    """A positive base: monotone in both, so the corners bound it."""
+    if not base.positive:
+        return Range(0.0) if base.non_negative else ANY
+    if base.low == base.high and math.isfinite(base.low):
+        ends = sorted((_safe_power(base.low, exponent.low), _safe_power(base.low, exponent.high)))
+        return Range(ends[0], ends[1], ends[0] == 0.0, False)
+    if base.high <= 1 and exponent.non_negative:
+        return Range(0.0, 1.0, True)
+    return Range(0.0, INF, True)
+
+
+def _safe_power(base: float, exponent: float) -> float:
+    try:
+        return float(base**exponent)
+    except OverflowError:
+        return INF
+
+
+def _sign_of(a: Range) -> Range:
+    if a.positive:
+        return Range(0.0, INF, True)
+    if a.non_negative:
+        return Range(0.0)
+    return Range(-INF, 0.0, False, a.high < 0 or a.high_open) if a.high <= 0 else ANY
+
+
+def _safe_exp(x: float) -> float:
+    return INF if x > 709 else math.exp(x)
+
+
+_FUNCTIONS: dict[type[Op], Callable[[Range], Range]] = {
+    Exp: lambda a: Range(_safe_exp(a.low), _safe_exp(a.high), a.low == -INF or a.low_open, a.high_open),
+    Abs: lambda a: a if a.non_negative else Range(0.0, max(-a.low, a.high)),
+    Relu: lambda a: Range(max(a.low, 0.0), max(a.high, 0.0), a.low_open and a.low >= 0),
+    Sigmoid: lambda a: Range(0.0, 1.0, True, True),
+    Tanh: lambda a: Range(0.0 if a.non_negative else -1.0, 1.0),
+    Sin: lambda a: Range(-1.0, 1.0),
+    Cos: lambda a: Range(-1.0, 1.0),
+    Softplus: lambda a: Range(0.0, INF, True),
+    Sqrt: lambda a: Range(math.sqrt(a.low) if a.low > 0 else 0.0, INF, a.low_open and a.low >= 0),
+    Softmax: lambda a: Range(0.0, 1.0),
+}

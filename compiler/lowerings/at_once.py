@@ -1,0 +1,196 @@
+"""The algorithms of `kernels` without loops over the sequence, for targets that trace.
+
+A traced loop takes its number of turns for a constant, and with it the length of the sequence. Here all chunks
+are computed at once, by products with one more dimension, and the states between them by `carried`. The names,
+arguments and results are those of `kernels`; what a loop holds for one chunk is held for all of them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def in_chunks(matrix: Tensor, chunk: int) -> Tensor:
+    """[..., N, X] as [..., chunks, chunk, X]; the last row is repeated to fill the last chunks.
+
+    There are at least two chunks: of a dimension that may be 1, a trace takes only one of the two cases.
+    """
+    length = matrix.size(-2)
+    count = (length + chunk - 1) // chunk + 1
+    rows = torch.arange(count * chunk, device=matrix.device).clamp(max=length - 1)
+    return matrix.index_select(-2, rows).unflatten(-2, (count, chunk))
+
+
+def since_previous(level: Tensor, ends: Tensor) -> Tensor:
+    """level[g, c] - ends[g - 1], and 0 in the first group: [..., G, C, X] and [..., G, X]."""
+    group = torch.arange(ends.size(-2), device=ends.device)
+    previous = ends.index_select(-2, (group - 1).clamp(min=0)).unsqueeze(-2)
+    return (level - previous).masked_fill((group == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
+
+
+def carried_by_pairs(update: Tensor, level: Tensor) -> Tensor:
+    """`carried`, every pair of steps by itself: time C * C * X."""
+    step = torch.arange(update.size(-2), device=update.device)
+    before = level.index_select(-2, (step - 1).clamp(min=0))
+    difference = before.unsqueeze(-2) - level.unsqueeze(-3)
+    weight = torch.exp(difference.masked_fill((step.unsqueeze(-1) <= step).unsqueeze(-1), -float("inf")))
+    if level.size(-1) == 1:
+        return torch.matmul(weight.squeeze(-1), update)
+    return (weight * update.unsqueeze(-3)).sum(-2)
+
+
+def carried(update: Tensor, level: Tensor) -> Tensor:
+    """out[j] = sum over i < j of exp(level[j - 1] - level[i]) update[i], for [..., C, X] and [..., C, 1 or X].
+
+    Steps in groups of 16: pairs inside a group, and pairs of groups; time C * (16 + C / 256) * X. Where the
+    level never rises, no exponent is above 0.
+    """
+    count = update.size(-2)
+    inner, levels = in_chunks(update, 16), in_chunks(level, 16)
+    ends = levels[..., -1:, :]
+    groups = (torch.exp(ends - levels) * inner).sum(-2)
+    outer = carried_by_pairs(groups, ends.squeeze(-2)).unsqueeze(-2)
+    # a group begins where the one before it ends
+    before = torch.cat([torch.zeros_like(ends), since_previous(levels, ends.squeeze(-2))[..., :-1, :]], -2)
+    return (carried_by_pairs(inner, levels) + torch.exp(before) * outer).flatten(-3, -2)[..., :count, :]
+
+
+def in_rows(out: Tensor, normalise: bool, length: int) -> Tensor:
+    """[..., chunks, chunk, E] as [..., N, E]; normalise: divided by the last column, which goes."""
+    if normalise:
+        out = out[..., :-1] / out[..., -1:]
+    return out.flatten(-3, -2)[..., :length, :]
+
+
+def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalise: bool, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n - offset of (query[n] . key[m]) value[m], for [N, F], [N, F], [N, E].
+
+    normalise: divided by the same sum without the value.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk)
+    if normalise:
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+    score = torch.matmul(q, k.mT).tril(-offset)
+    update = torch.matmul(k.mT.to(wide), v.to(wide))
+    state = torch.cumsum(update, -3) - update
+    out = torch.matmul(score.to(wide), v.to(wide)) + torch.matmul(q.to(wide), state)
+    return in_rows(out, normalise, query.size(-2)).to(query.dtype)
+
+
+def decayed_scan(
+    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, offset: int, normalise: bool, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(rate * (n - m)) (query[n] . key[m]) value[m].
+
+    rate: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
+    if normalise:
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+    rate = rate.to(wide).unsqueeze(-1).unsqueeze(-1)
+    rates = rate.unsqueeze(-1)
+    position = torch.arange(chunk, device=query.device)
+    lag = position.unsqueeze(-1) - position
+    decay = torch.exp(rates * lag.clamp(min=0)).masked_fill(lag < offset, 0.0)
+    late = k.to(wide) * torch.exp(rates * (chunk - 1 - position).unsqueeze(-1))
+    update = torch.matmul(late.mT, v)
+    end = rate * (chunk * (torch.arange(q.size(-3), device=query.device) + 1)).unsqueeze(-1)
+    state = carried(update.flatten(-2), end).unflatten(-1, (update.size(-2), update.size(-1)))
+    early = q.to(wide) * torch.exp(rates * (position + 1).unsqueeze(-1))
+    out = torch.matmul(torch.matmul(q, k.mT) * decay, v) + torch.matmul(early, state)
+    return in_rows(out, normalise, query.size(-2)).to(query.dtype)
+
+
+def gated_scan(
+    query: Tensor, key: Tensor, value: Tensor, level: Tensor, offset: int, normalise: bool, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) (query[n] . key[m]) value[m].
+
+    level: [..., N], the running sum of the logarithms of the gates. normalise: divided by the same sum
+    without the value.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
+    if normalise:
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+    c = in_chunks(level.to(wide).unsqueeze(-1), chunk)
+    end = c[..., -1:, :]
+    position = torch.arange(chunk, device=query.device)
+    difference = (c - c.mT).masked_fill(position.unsqueeze(-1) - position < offset, -float("inf"))
+    update = torch.matmul((k.to(wide) * torch.exp(end - c)).mT, v)
+    state = carried(update.flatten(-2), end.squeeze(-2)).unflatten(-1, (update.size(-2), update.size(-1)))
+    early = q.to(wide) * torch.exp(since_previous(c, end.squeeze(-2)))
+    out = torch.matmul(torch.matmul(q, k.mT) * torch.exp(difference), v) + torch.matmul(early, state)
+    return in_rows(out, normalise, query.size(-2)).to(query.dtype)
+
+
+def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n of exp(score[m]) value[m] / sum over m <= n of exp(score[m]).
+
+    score: [..., N]; value: [..., N, E]. The running maximum is subtracted.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    v = in_chunks(value, chunk).to(wide)
+    v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+    score = score.to(wide).unsqueeze(-1)
+    s, c = in_chunks(score, chunk), -in_chunks(torch.cummax(score, -2)[0], chunk)
+    end = c[..., -1:, :]
+    position = torch.arange(chunk, device=value.device)
+    weight = torch.exp((s.mT + c).masked_fill(position > position.unsqueeze(-1), -float("inf")))
+    update = torch.matmul(torch.exp(s + end).mT, v)
+    state = carried(update.squeeze(-2), end.squeeze(-2)).unsqueeze(-2)
+    out = torch.matmul(weight, v) + torch.exp(since_previous(c, end.squeeze(-2))) * state
+    return in_rows(out, True, value.size(-2)).to(value.dtype)
+
+
+def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) value[m], element by element.
+
+    value, level: [..., N, E].
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    v, c = in_chunks(value, chunk).to(wide), in_chunks(level.to(wide), chunk)
+    end = c[..., -1:, :]
+    position = torch.arange(chunk, device=value.device)
+    hidden = (position.unsqueeze(-1) - position < offset).unsqueeze(-1)
+    difference = (c.unsqueeze(-2) - c.unsqueeze(-3)).masked_fill(hidden, -float("inf"))
+    inside = (torch.exp(difference) * v.unsqueeze(-3)).sum(-2)
+    update = (torch.exp(end - c) * v).sum(-2)
+    state = carried(update, end.squeeze(-2)).unsqueeze(-2)
+    out = inside + torch.exp(since_previous(c, end.squeeze(-2))) * state
+    return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
+    """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
+
+    Each block of queries has a copy of the keys that it can see: memory N * (1 + (before + after) / block).
+    """
+    length = query.size(-2)
+    block = max(64, min(before + after, 1024))
+    q = in_chunks(query * scale, block)
+    start = torch.arange(q.size(-3), device=query.device) * block
+    near = start.unsqueeze(-1) + torch.arange(-before, block + after, device=query.device)
+    rows = near.clamp(0, length - 1).flatten()
+    k = key.index_select(-2, rows).unflatten(-2, (near.size(0), near.size(1)))
+    v = value.index_select(-2, rows).unflatten(-2, (near.size(0), near.size(1)))
+    lag = (start.unsqueeze(-1) + torch.arange(block, device=query.device)).unsqueeze(-1) - near.unsqueeze(-2)
+    exists = ((near >= 0) & (near < length)).unsqueeze(-2)
+    visible = (lag <= before) & (lag >= -after) & exists
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0)
+    return in_rows(mixed, False, length)
+
+
+def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, scale: float) -> Tensor:
+    """Softmax attention inside windows 0..W-1, W..2W-1, ... of one sequence, for [N, D], [N, D], [N, E].
+
+    The last window is filled up with keys that nobody sees.
+    """
+    q, k, v = in_chunks(query * scale, window), in_chunks(key, window), in_chunks(value, window)
+    start = torch.arange(q.size(-3), device=query.device).unsqueeze(-1) * window
+    visible = (start + torch.arange(window, device=query.device) < query.size(-2)).unsqueeze(-2)
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0)
+    return in_rows(mixed, False, query.size(-2))

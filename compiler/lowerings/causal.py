@@ -1,0 +1,385 @@
+"""The chunked scan: causal and decayed sums of products in linear time.
+
+Applies to sums over m of w(n, m) * (products of factors over n) * (products of factors over m), where
+w is a causal mask, or a decay under one. The n by m map is never built; see `kernels`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from .. import pyast
+from ..facts.ranges import ranges
+from ..graph import Builder, Node
+from ..normal import Factor
+from ..ops.arithmetic import Divide, Multiply, Negative, Power
+from ..ops.base import Emitter, Operand
+from ..ops.contraction import Contraction
+from ..ops.cumulative import CumulativeSum
+from ..ops.emission import as_tensor, dimension
+from ..ops.functions import Exp, Log
+from ..ops.layout import Broadcast, Rename
+from ..ops.leaves import Literal
+from ..ops.logic import Where
+from ..ops.selection import Shift
+from ..sizes import Facts, Poly, Truth
+from ..structure import affine, gate_level, lag_at_least, lag_coefficient
+from ..types import Kind, Type, promote
+from .lowering import Lowering
+
+CHUNK = 64
+ELEMENT_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class CausalScan(Lowering):
+    """causal_scan(q, k, v): sums over earlier positions, chunk by chunk with a carried state.
+
+    Formula: `out[n, e] = sum over m <= n - offset, f of weight[n, m] * q[n, f] * k[m, f] * v[m, e]`, where
+    the weight is 1 (kernel `causal_scan`), `exp(rate * (n - m))` (`decayed_scan`) or
+    `exp(level[n] - level[m])` (`gated_scan`).
+
+    Where `normalise`, the sum is divided by the same sum without the value.
+
+    Katharopoulos et al., Transformers are RNNs, ICML 2020; the chunked form with decay: Sun et al.,
+    Retentive Network, 2023.
+    """
+
+    rule: ClassVar[str] = "causal scan"
+    why: ClassVar[str] = (
+        "the mask keeps earlier positions only, so what they add up to is carried from chunk to chunk in a state; "
+        "a decay scales the state on the way"
+    )
+    chunked: ClassVar[bool] = True
+    operands: ClassVar[tuple[str, ...]] = ("query", "key", "value")
+    separable: ClassVar[bool] = True
+    kernel: str
+    query: str
+    key: str
+    inner: tuple[str, ...]
+    outer: tuple[str, ...]
+    batch: tuple[str, ...]
+    offset: int
+    normalise: bool = False
+
+    def infer(self, *operands: Type) -> Type:
+        kind = promote(*(o.kind for o in operands), Kind.REAL)
+        return Type(kind, (*self.batch, self.query, *self.outer), any(o.batched for o in operands))
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        features, values = Poly.volume(self.inner), Poly.volume(self.outer)
+        per_token = (features + values) * (2 * CHUNK) + features * values * 4
+        return Poly.volume((*self.batch, self.query)) * per_token
+
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        chunk = Poly.volume(self.inner) * 2 + Poly.volume(self.outer) * 2 + 2 * CHUNK
+        state = Poly.volume((*self.inner, *self.outer))
+        return result.volume() + Poly.volume(self.batch) * (chunk * CHUNK + state)  # the chunks are joined at the end
+
+    def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
+        return result.kind if index < 3 else None  # rates and levels keep their precision
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        query, key, value, *rest = operands
+        arguments = [
+            self._matrix(emitter, query, self.query, self.inner),
+            self._matrix(emitter, key, self.key, self.inner),
+            self._matrix(emitter, value, self.key, self.outer),
+        ]
+        if self.kernel == "decayed_scan":
+            arguments.append(as_tensor(emitter, rest[0], Kind.REAL, self.batch, wide=True))
+        elif self.kernel == "gated_scan":
+            arguments.append(emitter.align(rest[0], (*self.batch, self.query)))
+        scan = pyast.call(
+            emitter.helper(self.kernel), *arguments, *map(pyast.constant, (self.offset, self.normalise, CHUNK))
+        )
+        if not self.outer:
+            return pyast.method(scan, "squeeze", -1)
+        if len(self.outer) == 1:
+            return scan
+        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in self.outer])
+        return pyast.method(scan, "unflatten", -1, sizes)
+
+    def _matrix(self, emitter: Emitter, operand: Operand, rows: str, columns: tuple[str, ...]) -> ast.expr:
+        """The operand as [batch, rows, columns], the columns flattened to one dimension."""
+        aligned = emitter.align(operand, (*self.batch, rows, *columns))
+        if not columns:
+            return pyast.method(aligned, "unsqueeze", -1)
+        return aligned if len(columns) == 1 else pyast.method(aligned, "flatten", -len(columns))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What couples two positions: a mask n - m >= offset, and a decay besides."""
+
+    offset: int
+    kernel: str = "causal_scan"
+    rate: Node | None = None
+
+
+def match(
+    factors: Sequence[Factor],
+    bound: frozenset[str],
+    builder: Builder,
+    facts: Facts,
+    constants: Mapping[str, int | float],
+    product: Callable[[list[Factor], frozenset[str]], Node],
+) -> Node | str:
+    """The scan that computes a sum of products, or why there is none.
+
+    product: multiplies factors and sums axes that only they carry.
+    """
+    free = {axis for factor in factors for axis in factor.axes} - bound
+    pairs = {
+        (n, m)
+        for factor in factors
+        for n in factor.axes
+        for m in factor.axes
+        if n in free and m in bound and facts.equal(Poly.symbol(n), Poly.symbol(m)) is Truth.YES
+        and _weight([factor], n, m, builder, constants) is not None
+    }  # fmt: skip
+    if not pairs:
+        return "no factor is a causal mask or a decay below one"
+    if len(pairs) > 1:
+        return "several pairs of axes are masked"
+    [(n, m)] = pairs
+    coupling = [factor for factor in factors if n in factor.axes and m in factor.axes]
+    weight = _weight(coupling, n, m, builder, constants)
+    if weight is None or weight.offset < 0:
+        return f"a factor couples `{n}` and `{m}` otherwise than by a mask or a decay"
+    if not any(isinstance(factor.node.op, Where) for factor in coupling):
+        return "there is no causal mask"
+    if weight.offset > 1 and weight.kernel == "gated_scan":
+        return "a gate between positions that are further apart than neighbours"
+    left = [factor for factor in factors if n in factor.axes and m not in factor.axes]
+    right = [factor for factor in factors if n not in factor.axes and factor not in coupling]
+    carried = {axis for factor in left for axis in factor.axes}
+    inner = tuple(axis for axis in _axes(right) if axis in bound and axis in carried)
+    outer = tuple(axis for axis in _axes(right) if axis not in bound and axis not in carried and axis != m)
+    rate_axes = weight.rate.axes if weight.rate is not None else ()
+    if weight.kernel == "gated_scan" and (set(rate_axes) & set(inner) or set(rate_axes) & set(outer)):
+        return _element_by_element(weight, left, right, bound, n, m, builder, product)
+    if weight.rate is not None and not set(rate_axes) <= free:
+        return "the decay differs per feature"
+    outer = tuple(axis for axis in outer if axis not in rate_axes)
+    both = [f for f in right if set(f.axes) & set(inner) and set(f.axes) & set(outer)]
+    if both:
+        return "a factor couples the features of keys and values"
+    keys = [f for f in right if set(f.axes) & set(inner)]
+    values = [f for f in right if f not in keys]
+    own = bound - {m} - set(inner)
+    query = product(left, own & carried)
+    key = product(keys, own & set(_axes(keys)))
+    value = product(values, own & set(_axes(values)))
+    query, key, value = _at(query, n, builder), _at(key, m, builder), _at(value, m, builder)
+    if weight.kernel == "causal_scan" and weight.offset == 0 and not (inner and outer):
+        # one side has no features of its own: a running sum of the other is all that is needed
+        running = builder.make(CumulativeSum(m), _at(product(right, own & set(_axes(right))), m, builder))
+        return product([*left, Factor(builder.make(Rename(m, n), running))], bound - {m})
+    batch = tuple(
+        dict.fromkeys(
+            axis
+            for node in (query, key, value, *((weight.rate,) if weight.rate is not None else ()))
+            for axis in node.axes
+            if axis not in (n, m, *inner, *outer)
+        )
+    )
+    far = weight.offset - 1
+    if far > 0:
+        # a chunk sees all of those before it: what lies further back than one place is moved one place away
+        key, value = (builder.make(Shift(m, Poly.constant(far)), side) for side in (key, value))
+        if weight.rate is not None:
+            waited = builder.make(Exp(), builder.make(Multiply(), weight.rate, builder.make(Literal(far))))
+            query = product([Factor(query), Factor(waited)], frozenset())
+    op = CausalScan(weight.kernel, n, m, inner, outer, batch, min(weight.offset, 1))
+    return builder.make(op, query, key, value, *((weight.rate,) if weight.rate is not None else ()))
+
+
+def _element_by_element(
+    weight: Weight,
+    left: list[Factor],
+    right: list[Factor],
+    bound: frozenset[str],
+    n: str,
+    m: str,
+    builder: Builder,
+    product: Callable[[list[Factor], frozenset[str]], Node],
+) -> Node:
+    """A gate per feature: the state has one entry per feature and value channel, each with its own decay."""
+    assert weight.rate is not None
+    source = _at(product(right, frozenset()), m, builder)
+    features = tuple(dict.fromkeys(axis for axis in (*weight.rate.axes, *source.axes) if axis not in (n, m)))
+    prefix = builder.make(GatedPrefix(n, m, features, weight.offset), source, weight.rate)
+    return product([*left, Factor(prefix)], bound - {m})
+
+
+@dataclass(frozen=True)
+class GatedPrefix(Lowering):
+    """gated_prefix(x, level): decayed sums over earlier positions, every element with a decay of its own.
+
+    Formula: `out[n, e] = sum over m <= n - offset of exp(level[n, e] - level[m, e]) * x[m, e]`.
+
+    The recurrence of Gu, Dao, Mamba, 2023, with a diagonal state matrix.
+    """
+
+    rule: ClassVar[str] = "element-wise scan"
+    why: ClassVar[str] = (
+        "every element decays by a gate of its own, so the sum over earlier positions is carried from chunk to chunk, "
+        "element by element"
+    )
+    chunked: ClassVar[bool] = True
+    operands: ClassVar[tuple[str, ...]] = ("x", "level")
+    separable: ClassVar[bool] = True
+    kernel: ClassVar[str] = "gated_prefix"
+    query: str
+    key: str
+    features: tuple[str, ...]
+    offset: int
+
+    def infer(self, *operands: Type) -> Type:
+        kind = promote(*(o.kind for o in operands), Kind.REAL)
+        return Type(kind, (self.query, *self.features), any(o.batched for o in operands))
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        return result.volume() * (4 * ELEMENT_CHUNK + 6)
+
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        return result.volume() + Poly.volume(self.features) * (2 * ELEMENT_CHUNK * ELEMENT_CHUNK)
+
+    def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind:
+        return result.kind
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        whole = (self.query, *self.features)
+        arguments = []
+        for operand, rows in ((operands[0], self.key), (operands[1], self.query)):
+            full = emitter.full(operand, (rows, *self.features))
+            arguments.append(pyast.method(full, "flatten", -len(self.features)) if len(self.features) > 1 else full)
+        scan = pyast.call(
+            emitter.helper(self.kernel), *arguments, pyast.constant(self.offset), pyast.constant(ELEMENT_CHUNK)
+        )
+        if len(self.features) == 1:
+            return scan
+        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in whole[1:]])
+        return pyast.method(scan, "unflatten", -1, sizes)
+
+
+def _axes(factors: Sequence[Factor]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(axis for factor in factors for axis in factor.axes))
+
+
+def _at(node: Node, axis: str, builder: Builder) -> Node:
+    """The value with this axis, repeated along it where it lacks it."""
+    return node if axis in node.axes else builder.make(Broadcast((axis, *node.axes)), node)
+
+
+def _weight(
+    coupling: Sequence[Factor], n: str, m: str, builder: Builder, constants: Mapping[str, int | float]
+) -> Weight | None:
+    """The masks and decays among the factors over n and m; None if one of them is neither."""
+    offset: int | None = None
+    kernel, rate = "causal_scan", None
+    for factor in coupling:
+        node = factor.node
+        if factor.inverse:
+            return None
+        if isinstance(node.op, Where):
+            condition, yes, no = node.inputs
+            least = lag_at_least(condition, n, m)
+            if least is None or not (_is(yes, 1.0) and _is(no, 0.0)):
+                return None
+            offset = least if offset is None else max(offset, least)
+            continue
+        found = _decay(node, n, m, builder, constants)
+        if found is None or rate is not None:
+            return None
+        kernel, rate = found
+    return Weight(offset or 0, kernel, rate)
+
+
+def _decay(
+    node: Node, n: str, m: str, builder: Builder, constants: Mapping[str, int | float]
+) -> tuple[str, Node] | None:
+    if isinstance(node.op, Exp):
+        [exponent] = node.inputs
+        rate = lag_coefficient(exponent, n, m, builder)
+        if rate is not None:
+            return "decayed_scan", rate
+        level = gate_level(exponent, n, m, builder)
+        return ("gated_scan", _in_full(level, n, builder)) if level is not None else None
+    if isinstance(node.op, Power):
+        base, exponent = node.inputs
+        form = affine(exponent)
+        if n in base.axes or m in base.axes or form is None or form.positions != {n: 1, m: -1} or form.offset:
+            return None
+        if not ranges((base,), constants)[base].positive:
+            return None
+        return "decayed_scan", builder.make(Log(), base)
+    return None
+
+
+def _in_full(level: Node, axis: str, builder: Builder) -> Node:
+    """The level with its running sum in full precision: a long sum of gates has few digits left in half."""
+    match level.op:
+        case CumulativeSum(along) if along == axis:
+            return builder.make(RunningLevel(axis), *level.inputs)
+        case Multiply() | Divide() | Negative():
+            operands = [_in_full(o, axis, builder) if axis in o.axes else o for o in level.inputs]
+            return builder.make(level.op, *operands)
+    return level
+
+
+@dataclass(frozen=True)
+class RunningLevel(CumulativeSum):
+    """running_level(g): the running sum of the logarithms of gates, in float32 at least.
+
+    Formula: `out[n] = sum over j <= n of g[j]`.
+
+    A level grows with the position, and decays are exponentials of differences of levels: rounded to half
+    precision, a level of 30 would spoil the first digit of each decay.
+    """
+
+    family: ClassVar[str] = "lowerings"
+    kernel: ClassVar[str] = "running_level"
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        [gates] = operands
+        along = pyast.constant(dimension(gates.type.axes, self.axis))
+        return pyast.call(emitter.helper(self.kernel), gates.expression, along)
+
+
+def _is(node: Node, value: float) -> bool:
+    return isinstance(node.op, Literal) and node.op.value == value
+
+
+def normalised(node: Node, builder: Builder) -> Node | None:
+    """A scan divided by the sum of its own weights, as one scan that carries both."""
+    if not isinstance(node.op, Divide):
+        return None
+    above, below = node.inputs
+    scan = above.op
+    if not isinstance(scan, CausalScan) or scan.normalise or not _sums_weights(below, above):
+        return None
+    return builder.make(replace(scan, normalise=True), *above.inputs)
+
+
+def _sums_weights(node: Node, scan: Node) -> bool:
+    op = scan.op
+    assert isinstance(op, CausalScan)
+    if isinstance(node.op, CausalScan):  # the same scan of ones
+        ones = node.inputs[2]
+        while isinstance(ones.op, Broadcast):
+            [ones] = ones.inputs
+        same = replace(node.op, outer=op.outer, batch=op.batch) == op and not node.op.outer
+        return same and _is(ones, 1) and (*node.inputs[:2], *node.inputs[3:]) == (*scan.inputs[:2], *scan.inputs[3:])
+    if not isinstance(node.op, Contraction) or op.kernel != "causal_scan" or op.offset:
+        return False
+    query, key = scan.inputs[:2]
+    for one, other in (node.inputs, node.inputs[::-1]):
+        running = other.inputs[0] if isinstance(other.op, Rename) else None
+        if one is query and running is not None and running.op == CumulativeSum(op.key):
+            return running.inputs[0] is key and set(node.op.axes) == set(op.inner)
+    return False

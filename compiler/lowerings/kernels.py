@@ -1,0 +1,274 @@
+"""Algorithms as plain torch functions. Generated modules carry a copy of those that they use.
+
+Each takes matrices with any leading dimensions, which broadcast; runs under TorchScript; and keeps
+its running state in float32 where the operands are half precision.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalise: bool, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n - offset of (query[n] . key[m]) value[m], for [N, F], [N, F], [N, E].
+
+    normalise: divided by the same sum without the value. Chunk by chunk: a small masked product inside,
+    and a carried sum of key[m] value[m]^T for what lies before. Time N * (chunk * (F + E) + F * E),
+    state F * E.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0].shape[:-2]
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    queries = torch.split(query.expand(leading + query.shape[-2:]), chunk, -2)
+    keys = torch.split(key.expand(leading + key.shape[-2:]), chunk, -2)
+    values = torch.split(value.expand(leading + value.shape[-2:]), chunk, -2)
+    state = torch.bmm(keys[0][..., :0, :].flatten(0, -3).mT.to(wide), values[0][..., :0, :].flatten(0, -3).to(wide))
+    total = torch.zeros_like(state[..., :1])
+    parts: list[Tensor] = []
+    for index in range(len(queries)):
+        # Matrices with one leading dimension; a chunk that has to be copied for it is in cache.
+        q, k, v = queries[index].flatten(0, -3), keys[index].flatten(0, -3), values[index].flatten(0, -3)
+        score = torch.bmm(q, k.mT).tril(-offset)
+        out = torch.baddbmm(torch.bmm(score, v).to(wide), q.to(wide), state)
+        if normalise:
+            out = out / torch.baddbmm(score.to(wide).sum(-1, keepdim=True), q.to(wide), total)
+        parts.append(out.to(q.dtype))
+        if index + 1 < len(queries):
+            state = torch.baddbmm(state, k.mT.to(wide), v.to(wide))
+            if normalise:
+                total = total + k.to(wide).sum(-2).unsqueeze(-1)
+    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0)
+
+
+def decayed_scan(
+    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, offset: int, normalise: bool, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(rate * (n - m)) (query[n] . key[m]) value[m].
+
+    rate: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
+    Only differences n - m >= 0 inside one chunk are exponentiated, so a decay (rate <= 0) never
+    overflows, whatever N.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+    rate = rate.to(wide).unsqueeze(0).unsqueeze(-1).unsqueeze(-1)
+    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1], rate)[0].shape[:-2]
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    queries = torch.split(query.expand(leading + query.shape[-2:]), chunk, -2)
+    keys = torch.split(key.expand(leading + key.shape[-2:]), chunk, -2)
+    values = torch.split(value.expand(leading + value.shape[-2:]), chunk, -2)
+    rate = rate.expand(leading + rate.shape[-2:]).flatten(0, -3)
+    length = min(chunk, query.size(-2))
+    position = torch.arange(length, device=query.device)
+    lag = position.unsqueeze(-1) - position
+    decay = torch.exp(rate * lag.clamp(min=0)).masked_fill(lag < offset, 0.0).to(query.dtype)
+    from_start = torch.exp(rate * (position + 1).unsqueeze(-1))
+    to_end = torch.exp(rate * (chunk - 1 - position).unsqueeze(-1))
+    whole = torch.exp(rate * chunk)
+    state = torch.bmm(keys[0][..., :0, :].flatten(0, -3).mT.to(wide), values[0][..., :0, :].flatten(0, -3).to(wide))
+    total = torch.zeros_like(state[..., :1])
+    parts: list[Tensor] = []
+    for index in range(len(queries)):
+        # Matrices with one leading dimension; a chunk that has to be copied for it is in cache.
+        q, k, v = queries[index].flatten(0, -3), keys[index].flatten(0, -3), values[index].flatten(0, -3)
+        size = q.size(-2)
+        if size < length:  # the last one
+            decay, from_start = decay[:, :size, :size], from_start[:, :size]
+        score = torch.bmm(q, k.mT) * decay
+        early = q.to(wide) * from_start
+        out = torch.baddbmm(torch.bmm(score, v).to(wide), early, state)
+        if normalise:
+            out = out / torch.baddbmm(score.to(wide).sum(-1, keepdim=True), early, total)
+        parts.append(out.to(q.dtype))
+        if index + 1 < len(queries):
+            late = k.to(wide) * to_end
+            state = torch.baddbmm(state * whole, late.mT, v.to(wide))
+            if normalise:
+                total = total * whole + late.sum(-2).unsqueeze(-1)
+    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0)
+
+
+def gated_scan(
+    query: Tensor, key: Tensor, value: Tensor, level: Tensor, offset: int, normalise: bool, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) (query[n] . key[m]) value[m].
+
+    level: [..., N], the running sum of the logarithms of the gates. normalise: divided by the same sum
+    without the value. Only differences with n >= m are exponentiated.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    length = min(chunk, query.size(-2))
+    position = torch.arange(length, device=query.device)
+    hidden = position.unsqueeze(-1) - position < offset
+    level = level.to(wide).unsqueeze(-1)
+    state = torch.matmul(key[..., :0, :].mT.to(wide), value[..., :0, :].to(wide))
+    total = torch.zeros_like(key[..., :1, :].mT, dtype=wide)
+    last = level[..., :1, :]
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
+    values, levels = torch.split(value, chunk, -2), torch.split(level, chunk, -2)
+    parts: list[Tensor] = []
+    for index in range(len(queries)):
+        q, k, v, c = queries[index], keys[index], values[index], levels[index]
+        size = q.size(-2)
+        difference = (c - c.mT).masked_fill(hidden[:size, :size], -float("inf"))
+        score = torch.matmul(q, k.mT) * torch.exp(difference).to(q.dtype)
+        early = q.to(wide) * torch.exp(c - last)
+        out = torch.matmul(score, v).to(wide) + torch.matmul(early, state)
+        if normalise:
+            out = out / (score.to(wide).sum(-1, keepdim=True) + torch.matmul(early, total))
+        parts.append(out.to(q.dtype))
+        if index + 1 < len(queries):
+            end = c[..., -1:, :]
+            kept = torch.exp(end - last)
+            late = k.to(wide) * torch.exp(end - c)
+            state = state * kept + torch.matmul(late.mT, v.to(wide))
+            if normalise:
+                total = total * kept + late.sum(-2).unsqueeze(-1)
+            last = end
+    return torch.cat(parts, -2)
+
+
+def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n of exp(score[m]) value[m] / sum over m <= n of exp(score[m]).
+
+    score: [..., N]; value: [..., N, E]. The running maximum is subtracted, so nothing overflows and no
+    denominator vanishes.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    score = score.to(wide).unsqueeze(-1)
+    length = min(chunk, value.size(-2))
+    position = torch.arange(length, device=value.device)
+    later = position > position.unsqueeze(-1)
+    top = torch.cummax(score, -2)[0]
+    last = top[..., :1, :]
+    total = torch.zeros_like(last)
+    mixed = value[..., :1, :].to(wide) * total
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    values, scores, tops = torch.split(value, chunk, -2), torch.split(score, chunk, -2), torch.split(top, chunk, -2)
+    parts: list[Tensor] = []
+    for index in range(len(values)):
+        v, s, t = values[index].to(wide), scores[index], tops[index]
+        size = v.size(-2)
+        weight = torch.exp((s.mT - t).masked_fill(later[:size, :size], -float("inf")))
+        carried = torch.exp(last - t)
+        above = torch.matmul(weight, v) + carried * mixed
+        below = weight.sum(-1, keepdim=True) + carried * total
+        parts.append((above / below).to(value.dtype))
+        last = t[..., -1:, :]
+        total = below[..., -1:, :]
+        mixed = above[..., -1:, :]
+    return torch.cat(parts, -2)
+
+
+def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) value[m], element by element.
+
+    value, level: [..., N, E]. Only differences with n >= m inside one chunk are exponentiated.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    length = min(chunk, value.size(-2))
+    position = torch.arange(length, device=value.device)
+    hidden = (position.unsqueeze(-1) - position < offset).unsqueeze(-1)
+    level = level.to(wide)
+    last = level[..., :1, :]
+    state = torch.zeros_like(last * value[..., :1, :].to(wide))
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    values, levels = torch.split(value, chunk, -2), torch.split(level, chunk, -2)
+    parts: list[Tensor] = []
+    for index in range(len(values)):
+        v, c = values[index].to(wide), levels[index]
+        size = v.size(-2)
+        difference = (c.unsqueeze(-2) - c.unsqueeze(-3)).masked_fill(hidden[:size, :size], -float("inf"))
+        inside = (torch.exp(difference) * v.unsqueeze(-3)).sum(-2)
+        parts.append((inside + torch.exp(c - last) * state).to(value.dtype))
+        end = c[..., -1:, :]
+        state = torch.exp(end - last) * state + (torch.exp(end - c) * v).sum(-2, keepdim=True)
+        last = end
+    return torch.cat(parts, -2)
+
+
+def running_level(gates: Tensor, dim: int) -> Tensor:
+    """The running sum along a dimension, in float32 where the gates are half precision."""
+    wide = torch.float32 if gates.dtype in (torch.float16, torch.bfloat16) else gates.dtype
+    return torch.cumsum(gates.to(wide), dim)
+
+
+def over_batch(value: Tensor, rank: int, other: Tensor, other_rank: int) -> Tensor:
+    """The value as a view with every leading dimension that another one has: [2, 1, N, D] over [3, M] is [2, 3, N, D].
+
+    rank, other_rank: how many of their last dimensions are their own.
+    """
+    first, other_first = value, other
+    for _ in range(rank):
+        first = first.select(-1, 0)
+    for _ in range(other_rank):
+        other_first = other_first.select(-1, 0)
+    leading = torch.broadcast_tensors(first, other_first)[0]
+    return value.expand(leading.shape + value.shape[value.dim() - rank :])
+
+
+def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
+    """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
+
+    Block by block of queries, each with the blocks of keys that it can see: time N * (block + before + after).
+    """
+    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0].shape[:-2]
+    block = min(max(64, min((before + after) // 2, 1024)), max(query.size(-2), 1))
+    # Split once: the gradient of a slice would be as long as the sequence, for every block.
+    queries = torch.split(query.expand(leading + query.shape[-2:]), block, -2)
+    keys = torch.split(key.expand(leading + key.shape[-2:]), block, -2)
+    values = torch.split(value.expand(leading + value.shape[-2:]), block, -2)
+    # Blocks on either side; a band that leaves its own position out has a negative width on one of them.
+    back = min(max((before + block - 1) // block, 0), len(queries))
+    ahead = min(max((after + block - 1) // block, 0), len(queries))
+    position = torch.arange((back + 1 + ahead) * block, device=query.device)
+    lag = position[back * block : (back + 1) * block].unsqueeze(-1) - position
+    near = (lag <= before) & (lag >= -after)
+    parts: list[Tensor] = []
+    for index in range(len(queries)):
+        first = max(index - back, 0)
+        # torch's fused kernels take exactly two leading dimensions; torch.export takes a scale for a constant
+        q = (queries[index] * scale).flatten(0, -3).unsqueeze(0)
+        k = torch.cat(keys[first : index + ahead + 1], -2).flatten(0, -3).unsqueeze(0)
+        v = torch.cat(values[first : index + ahead + 1], -2).flatten(0, -3).unsqueeze(0)
+        skipped = (first - index + back) * block
+        mask = near[: q.size(-2), skipped : skipped + k.size(-2)]
+        parts.append(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0))
+    return torch.cat(parts, -2).squeeze(0).unflatten(0, leading).squeeze(0)
+
+
+def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, scale: float) -> Tensor:
+    """Softmax attention inside windows 0..W-1, W..2W-1, ... of one sequence, for [N, D], [N, D], [N, E].
+
+    The last window may be shorter.
+    """
+    length = query.size(-2)
+    count = length // window
+    whole = count * window
+    q = (query[..., :whole, :] * scale).unflatten(-2, (count, window))
+    k = key[..., :whole, :].unflatten(-2, (count, window))
+    v = value[..., :whole, :].unflatten(-2, (count, window))
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0).flatten(-3, -2)
+    if whole == length:
+        return mixed
+    last = torch.nn.functional.scaled_dot_product_attention(
+        query[..., whole:, :] * scale, key[..., whole:, :], value[..., whole:, :], scale=1.0
+    )
+    return last if count == 0 else torch.cat([mixed, last], -2)
+
+
+def toeplitz_product(table: Tensor, value: Tensor) -> Tensor:
+    """out[n] = sum over m of table[n - m + M - 1] value[m], for [N + M - 1] and [M] in the last dimension.
+
+    The table is laid on a circle of at least its own length, where the product is a convolution. Lengths with
+    many factors of two have the quickest transforms.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    keys = value.size(-1)
+    length = (table.size(-1) + 63) // 64 * 64
+    spectrum = torch.fft.rfft(table.to(wide), n=length) * torch.fft.rfft(value.to(wide), n=length)
+    return torch.fft.irfft(spectrum, n=length)[..., keys - 1 : table.size(-1)].to(value.dtype)

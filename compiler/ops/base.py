@@ -1,0 +1,183 @@
+"""What an operation is: one frozen class that holds every fact about it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from typing import Any, ClassVar, Protocol
+
+from ..sizes import ZERO, Poly
+from ..types import Kind, Type
+
+
+class Reject(Exception):
+    """Operands that an operation cannot take: a diagnostic code, its facts and the blamed operand."""
+
+    def __init__(self, code: str, operand: int | None = None, *, help: str | None = None, **facts: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.operand = operand
+        self.facts: Mapping[str, str] = {name: str(value) for name, value in facts.items()}
+        self.help = help
+
+
+class Brackets(Enum):
+    """What a function takes in brackets after its name."""
+
+    NONE = "nothing"
+    AXES = "one or more axes, as in `sum[N](x)`"
+    AXIS = "one axis, as in `cumsum[N](x)`"
+    SPLIT = "one axis and the axes it becomes, as in `split[N -> Y, X](x)`"
+    MERGE = "axes and the axis they become, as in `merge[Y, X -> N](x)`"
+    RENAME = "one axis and its new name, as in `slice[N -> P](x)`"
+    WINDOW = "one axis and the two it becomes, as in `windows[N -> N, W](x)`"
+    CONVOLUTION = "axes of the value and as many of the kernel, as in `conv[N, K](x, w)` or `conv[N, K -> P](x, w)`"
+
+
+def attribute(default: Poly | int | str | None = None, *, doc: str) -> Any:
+    """A field set by keyword: a scalar over sizes and constants, fixed when the module is built."""
+    if isinstance(default, str):
+        default = Poly.constant(Fraction(default))
+    elif isinstance(default, int):
+        default = Poly.constant(default)
+    if default is None:
+        return field(metadata={"doc": doc, "attribute": True})
+    return field(default=default, metadata={"doc": doc, "attribute": True})
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand while source is generated.
+
+    expression: Python that yields it, cheap enough to be used more than once.
+    number: it is a Python number, not a tensor.
+    wide: its dtype is that of values computed from positions and sizes only (see `Emitter.dtype`).
+    """
+
+    expression: ast.expr
+    type: Type
+    number: bool = False
+    wide: bool = False
+
+
+class Emitter(Protocol):
+    """What an operation may ask for while it emits Python."""
+
+    def size(self, size: Poly) -> ast.expr:
+        """A Python int or float expression for a size, an axis or a constant."""
+        ...
+
+    def align(self, operand: Operand, axes: tuple[str, ...]) -> ast.expr:
+        """The operand with its dimensions in the order of `axes`, length 1 where it lacks one that
+        stands right of one it has, so that torch broadcasts it against a tensor over `axes`."""
+        ...
+
+    def dtype(self, kind: Kind, *, wide: bool) -> ast.expr:
+        """The torch dtype of a kind. wide: that of values computed from positions and sizes only."""
+        ...
+
+    def device(self) -> ast.expr:
+        """The device of the inputs."""
+        ...
+
+    def full(self, operand: Operand, axes: tuple[str, ...]) -> ast.expr:
+        """The operand as a tensor over all of `axes`, repeated along those that it lacks."""
+        ...
+
+    def helper(self, function: str) -> ast.expr:
+        """A function of `lowerings/kernels.py` by name; the generated module carries its text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operation on typed values.
+
+    A subclass states, once: how it is spelled, what it takes, its type, its cost and its code.
+    Its docstring is its reference page: first line, formula, notes.
+    """
+
+    spelling: ClassVar[str] = ""
+    family: ClassVar[str] = ""
+    brackets: ClassVar[Brackets] = Brackets.NONE
+    operands: ClassVar[tuple[str, ...]] = ("x",)
+    optional: ClassVar[tuple[str, ...]] = ()
+    #: takes any number of operands from len(operands) on
+    variadic: ClassVar[bool] = False
+    commutative: ClassVar[bool] = False
+    #: primitive steps per element of the result (of the operand, for reductions): one per addition,
+    #: multiplication, comparison or call of an elementary function
+    flops_per_element: ClassVar[int] = 1
+    elementwise: ClassVar[bool] = False
+    #: whether a value that couples two sequence axes can be taken apart through this operation, because
+    #: it is a product, a sum or only a change of layout
+    separable: ClassVar[bool] = False
+    #: has a gradient wherever it is smooth; False: it passes none to its operands
+    differentiable: ClassVar[bool] = True
+    #: what LaTeX prints, with {x}, {y} for operands and {axes} for lower-case indices; "" = \mathrm{name}
+    latex: ClassVar[str] = ""
+
+    # -- meaning ---------------------------------------------------------------------------------
+
+    def infer(self, *operands: Type) -> Type:
+        """The type of the result. Errors: Reject."""
+        raise NotImplementedError
+
+    def size_facts(self, *operands: Type) -> Sequence[tuple[Poly, Poly]]:
+        """Equations between sizes that hold when this operation is legal, as `N = Y*X` for split."""
+        return ()
+
+    def new_axes(self) -> tuple[str, ...]:
+        """Axes that the operation may introduce."""
+        return ()
+
+    def scalars(self) -> tuple[Poly, ...]:
+        """Every size that the operation is built with."""
+        return tuple(value for value in vars(self).values() if isinstance(value, Poly))
+
+    # -- cost ------------------------------------------------------------------------------------
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        """Floating-point operations for one batch entry."""
+        if not result.axes and not any(o.axes for o in operands):
+            return ZERO
+        return result.volume() * self.flops_per_element
+
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        """Elements that are held for one batch entry while the result is computed, besides operands and result."""
+        return ZERO
+
+    def is_view(self) -> bool:
+        """Whether the result shares storage with its first operand."""
+        return False
+
+    def is_given(self) -> bool:
+        """Whether the value exists before anything is computed: inputs, parameters, buffers."""
+        return False
+
+    # -- code ------------------------------------------------------------------------------------
+
+    def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
+        """The kind that operand `index` is converted to before `emit`; None leaves it as it is."""
+        return None
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        """Python for the result as a tensor whose last dimensions are `result.axes`."""
+        raise NotImplementedError
+
+    def emit_number(self, emitter: Emitter, *operands: ast.expr) -> ast.expr | None:
+        """Python for the result as a number, when every operand is one; None if there is no such code."""
+        return None
+
+
+@dataclass(frozen=True)
+class Leaf(Op):
+    """A value without operands: inputs, parameters, buffers, numbers, sizes, positions."""
+
+    operands: ClassVar[tuple[str, ...]] = ()
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        return ZERO

@@ -1,0 +1,217 @@
+"""From the graph as written to the graph that is run.
+
+A plan is a graph over the same nodes. Every sum of products is brought to its normal form and
+evaluated in the cheapest order; everything else stays as the text has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from .facts.cost import Sequence
+from .facts.ranges import Range, ranges
+from .formula import Formula
+from .graph import Graph, Node, topological
+from .lowerings.causal import normalised
+from .lowerings.batches import over_batch
+from .lowerings.fused import FusedSoftmax
+from .lowerings.lowering import Lowering
+from .normal import Names, Policy, SumProduct, is_sum, normal_form
+from .ops.contraction import Contraction
+from .ops.cumulative import CumulativeSum
+from .ops.normalisations import Softmax
+from .order import Setting, evaluate, written_cost
+from .render import text
+from .report import Step
+from .separation import REASONS
+from .sizes import Poly
+
+ORDER = (
+    "contraction order",
+    "a sum of products may be evaluated in any order; a factor without the summed axis moves out of the sum",
+)
+RUNNING_SUM = ("running sum", "under a causal mask, a sum over earlier positions extends the one before")
+SEQUENCE_SIZE = 2.0**20
+OTHER_SIZE = 48.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run.
+
+    formula: the typed formula, whose facts also know the axes that the plan introduced.
+    origins: for nodes of the plan, the node of the text that they compute or serve.
+    steps: what was decided, in the order of the text.
+    """
+
+    formula: Formula
+    graph: Graph
+    origins: Mapping[Node, Node]
+    steps: tuple[Step, ...]
+
+
+def plan(formula: Formula) -> Plan:
+    """The cheapest evaluation that the compiler knows, by growth first."""
+    return _Planner(formula).run()
+
+
+class _Planner:
+    def __init__(self, formula: Formula) -> None:
+        self.formula = formula
+        self.builder = formula.builder
+        self.sequence = Sequence(formula)
+        self.users = formula.graph.users()
+        known = {*formula.fixed, *formula.bound, *formula.derived, *formula.constants}
+        for node in self.users:
+            known.update(node.axes)
+        self.names = Names(known)
+        self.planned: dict[Node, Node] = {}
+        self.origins: dict[Node, Node] = {}
+        self.steps: list[Step] = []
+        self.sizes: dict[str, float] = {}
+        self.coupling: dict[Node, bool] = {}
+        self.ranges: dict[Node, Range] = {}
+        self.settled: set[Node] = set()  # made by the choice of an order, which is not to be made again
+
+    def run(self) -> Plan:
+        for output in self.formula.graph.outputs:
+            self._visit(output)
+        outputs = tuple(over_batch(self.planned[node], node, self.builder) for node in self.formula.graph.outputs)
+        names: dict[Node, str] = {}
+        for node, name in self.formula.graph.names.items():
+            if node in self.planned:
+                names.setdefault(self.planned[node], name)
+        graph = Graph(outputs, names)
+        formula = self.formula
+        if self.names.sizes:
+            facts = formula.facts
+            derived = dict(formula.derived)
+            for axis, size in self.names.sizes.items():
+                facts = facts.define(Poly.symbol(axis), size) or facts
+                derived[axis] = size
+            formula = replace(formula, facts=facts, derived=derived)
+        steps = tuple(sorted(self.steps, key=lambda step: step.span))
+        return Plan(formula, graph, self.origins, steps)
+
+    def _visit(self, root: Node) -> None:
+        """Plan a node and what the plan of it needs; deep chains of names make no deep recursion."""
+        stack: list[tuple[Node, Node | None]] = [(root, None)]
+        while stack:
+            node, chosen = stack.pop()
+            if node in self.planned:
+                continue
+            chosen = chosen if chosen is not None else self._choose(node)
+            missing = [operand for operand in chosen.inputs if not self._ready(operand)]
+            if missing:
+                stack.append((node, chosen))
+                stack.extend((operand, None) for operand in reversed(missing))
+                continue
+            result = self.builder.make(chosen.op, *(self.planned[operand] for operand in chosen.inputs))
+            result = normalised(result, self.builder) or result
+            self.planned[node] = result
+            if chosen is not node:
+                self.planned.setdefault(chosen, result)
+            self.origins.setdefault(result, self.origins.get(node, node))
+
+    def _ready(self, node: Node) -> bool:
+        return node in self.planned
+
+    def _choose(self, node: Node) -> Node:
+        """The node itself, or a cheaper evaluation of the same sum of products."""
+        if not is_sum(node) or node in self.settled:
+            return node
+        form = normal_form(node, self.builder, self.names, Policy(self._opens, self._couples, self._range_of))
+        if self._is_plain(form):
+            return node
+        setting = Setting(
+            builder=self.builder,
+            size=self._size,
+            facts=self.formula.facts,
+            constants=self.formula.constants,
+            only_here=self._only_here,
+            couples=self._couples,
+            names=self.names,
+        )
+        chosen, cost = evaluate(form, setting)
+        if chosen is node or cost >= written_cost(node, form, self._size):
+            return node
+        apart: set[Node] = set()
+        for original, written in form.apart:
+            apart.update(made for made in topological([written]) if made not in self.users)
+            for made in apart:
+                self.origins.setdefault(made, original)
+        softmax = next((f.node for t in form.terms for f in t.factors if isinstance(f.node.op, Softmax)), None)
+        for made in topological([chosen]):
+            if isinstance(made.op, FusedSoftmax) and softmax is not None:
+                self.origins.setdefault(made, softmax)
+            if made not in self.users:
+                self.origins.setdefault(made, node)
+                if made not in apart:
+                    self.settled.add(made)
+        self._record(node, chosen, form)
+        return chosen
+
+    def _is_plain(self, form: SumProduct) -> bool:
+        """Whether there is nothing to choose: one sum over two factors, neither of which couples."""
+        if len(form.opened) > 1 or form.rules or len(form.terms) > 1 or len(form.terms[0].factors) > 2:
+            return False
+        return not any(self._couples(factor.node) for factor in form.terms[0].factors)
+
+    def _opens(self, node: Node) -> bool:
+        """A nested sum is opened if nothing else needs it, or if building it costs more than linear."""
+        users = self.users.get(node)
+        if users is None:
+            return False
+        return (len(users) == 1 and node not in self.formula.graph.outputs) or self._couples(node)
+
+    def _only_here(self, node: Node) -> bool:
+        users = self.users.get(node)
+        return users is not None and len(users) == 1 and node not in self.formula.graph.outputs
+
+    def _couples(self, node: Node) -> bool:
+        """Whether the value itself grows faster than the tokens."""
+        if node not in self.coupling:
+            self.coupling[node] = not self.sequence.is_linear(node.type.volume())
+        return self.coupling[node]
+
+    def _range_of(self, node: Node) -> Range:
+        return ranges((node,), self.formula.constants, self.ranges)[node]
+
+    def _size(self, axis: str) -> float:
+        """A representative size: facts are obeyed, sequence axes are long."""
+        if axis not in self.sizes:
+            size = self.names.sizes.get(axis) or Poly.symbol(axis)
+            size = size if axis in self.formula.constants else self.formula.facts.canonical(size)
+            values: dict[str, float] = {}
+            for symbol in size.symbols():
+                if symbol in self.formula.constants:
+                    values[symbol] = max(1.0, float(self.formula.constants[symbol]))
+                else:
+                    values[symbol] = SEQUENCE_SIZE if symbol in self.sequence.names else OTHER_SIZE
+            try:
+                self.sizes[axis] = max(1.0, float(size.evaluate(values)))
+            except OverflowError:
+                self.sizes[axis] = float("inf")
+        return self.sizes[axis]
+
+    def _record(self, node: Node, chosen: Node, form: SumProduct) -> None:
+        span = self.formula.origins.get(node)
+        if span is None:
+            return
+        names = self.formula.graph.names
+        made = [new.op for new in topological([chosen]) if new not in self.users]
+        reasons = {rule: REASONS[rule] for rule in form.rules}
+        reasons |= {op.rule: op.why for op in made if isinstance(op, Lowering)}
+        reasons |= [RUNNING_SUM for op in made if isinstance(op, CumulativeSum)]
+        reasons |= [ORDER for op in made if isinstance(op, Contraction)]
+        reasons = reasons or dict([ORDER])
+        self.steps.append(
+            Step(
+                rule=", ".join(reasons),
+                span=span,
+                before=text(node, names, open=True),
+                after=text(chosen, names, open=True),
+                why="; ".join(reasons.values()),
+            )
+        )

@@ -1,0 +1,172 @@
+"""Identities that take a value over two sequence axes apart into products of simpler ones.
+
+Each is exact and states why it holds. What none of them takes apart stays a factor as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from .facts.ranges import Range
+from .graph import Builder, Node
+from .ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
+from .ops.functions import Abs, Cos, Exp, Relu, Sin
+from .ops.layout import Rename
+from .ops.leaves import Literal, Size
+from .ops.logic import Where
+from .ops.normalisations import L1Normalize, Softmax
+from .ops.pairs import Clamp, Maximum, Minimum
+from .ops.reductions import Sum
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The value written with products, and the rule that says so."""
+
+    node: Node
+    rule: str
+
+
+REASONS = {
+    "distribution": "a product with a sum is the sum of the products",
+    "exponential of a sum": "exp(a + b) = exp(a) * exp(b)",
+    "cosine of a sum": "cos(a + b) = cos(a)*cos(b) - sin(a)*sin(b)",
+    "sine of a sum": "sin(a + b) = sin(a)*cos(b) + cos(a)*sin(b)",
+    "mask as a factor": "where(c, x, 0) is x times the indicator of c",
+    "known sign": "relu, abs and bounds leave a value alone that never crosses them",
+    "normalised by a sum": "l1_normalize of values that are not negative divides them by their sum",
+    "shift of a softmax": "a softmax does not change when all scores that it compares change by the same amount",
+}
+
+
+def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) -> Apart | None:
+    """The node as sums and products of values with fewer axes, or None if no identity applies.
+
+    range_of: what is known of a value.
+    """
+    match node.op:
+        case Relu() | Abs() | Maximum() | Minimum() | Clamp():
+            kept = _never_bounded(node, range_of)
+            return None if kept is None else Apart(kept, "known sign")
+        case L1Normalize():
+            return _divided_by_sum(node, builder) if range_of(node.inputs[0]).non_negative else None
+        case Softmax():
+            return _without_shift(node, builder)
+        case Exp() | Cos() | Sin():
+            return _function_of_a_sum(node, builder)
+        case Where():
+            return _mask(node, builder)
+    return None
+
+
+def _mask(node: Node, builder: Builder) -> Apart | None:
+    condition, yes, no = node.inputs
+    one, zero = builder.make(Literal(1.0)), builder.make(Literal(0.0))
+    if isinstance(no.op, Literal) and no.op.value == 0 and not _is_number(yes):
+        indicator = builder.make(Where(), condition, one, zero)
+        return Apart(builder.make(Multiply(), indicator, yes), "mask as a factor")
+    if isinstance(yes.op, Literal) and yes.op.value == 0 and not _is_number(no):
+        indicator = builder.make(Where(), condition, zero, one)
+        return Apart(builder.make(Multiply(), indicator, no), "mask as a factor")
+    return None
+
+
+def _never_bounded(node: Node, range_of: Callable[[Node], Range]) -> Node | None:
+    """The operand that a relu, an absolute value or a bound returns as it is, wherever it lies."""
+    value = node.inputs[0]
+    known = range_of(value)
+    match node.op:
+        case Relu() | Abs():
+            return value if known.non_negative else None
+        case Maximum() | Minimum():
+            first, second = node.inputs
+            small, large = (first, second) if range_of(first).high <= range_of(second).low else (second, first)
+            ordered = range_of(small).high <= range_of(large).low
+            return (large if isinstance(node.op, Maximum) else small) if ordered else None
+        case Clamp(given):
+            bounds = dict(zip(given, (range_of(bound) for bound in node.inputs[1:]), strict=True))
+            above = "min" not in bounds or bounds["min"].high <= known.low
+            below = "max" not in bounds or known.high <= bounds["max"].low
+            return value if above and below else None
+    return None
+
+
+def _divided_by_sum(node: Node, builder: Builder) -> Apart:
+    op, [value] = node.op, node.inputs
+    assert isinstance(op, L1Normalize)
+    total = builder.make(Maximum(), builder.make(Sum(op.axes), value), builder.make(Size(op.eps)))
+    return Apart(builder.make(Divide(), value, total), "normalised by a sum")
+
+
+def _without_shift(node: Node, builder: Builder) -> Apart | None:
+    """The softmax of scores without the summands that are the same for all of its axes."""
+    op, scores = node.op, node.inputs[0]
+    assert isinstance(op, Softmax)
+    parts = _split(scores, builder)
+    for kept, shift in (parts, parts[::-1]) if parts is not None else ():
+        if set(op.axes) <= set(kept.axes) and not set(op.axes) & set(shift.axes):
+            return Apart(builder.make(replace(op), kept, *node.inputs[1:]), "shift of a softmax")
+    return None
+
+
+def _is_number(node: Node) -> bool:
+    return not node.axes and not node.type.batched
+
+
+def _function_of_a_sum(node: Node, builder: Builder) -> Apart | None:
+    if isinstance(node.op, Exp) and not node.type.batched:
+        return None  # a decay from positions: exp(n) * exp(-m) overflows where exp(n - m) does not
+    if isinstance(node.op, Exp) and _is_difference(node.inputs[0]):
+        return None  # so does a decay from data
+    parts = _split(node.inputs[0], builder)
+    if parts is None:
+        return None
+    a, b = parts
+    make = builder.make
+    if isinstance(node.op, Exp):
+        return Apart(make(Multiply(), make(Exp(), a), make(Exp(), b)), "exponential of a sum")
+    cosines = make(Multiply(), make(Cos(), a), make(Cos(), b))
+    sines = make(Multiply(), make(Sin(), a), make(Sin(), b))
+    if isinstance(node.op, Cos):
+        return Apart(make(Subtract(), cosines, sines), "cosine of a sum")
+    mixed = make(Multiply(), make(Sin(), a), make(Cos(), b))
+    other = make(Multiply(), make(Cos(), a), make(Sin(), b))
+    return Apart(make(Add(), mixed, other), "sine of a sum")
+
+
+def _is_difference(node: Node) -> bool:
+    """Whether this is one value at two positions, subtracted, up to a scale."""
+    while isinstance(node.op, Multiply | Divide | Negative):
+        node = max(node.inputs, key=lambda operand: len(operand.axes))
+    if not isinstance(node.op, Subtract):
+        return False
+    level, before = node.inputs
+    return isinstance(before.op, Rename) and before.inputs[0] is level
+
+
+def _split(node: Node, builder: Builder) -> tuple[Node, Node] | None:
+    """a and b with node = a + b, neither of which has all the node's axes."""
+    match node.op:
+        case Add() | Subtract():
+            left, right = node.inputs
+            if len(left.axes) < len(node.axes) and len(right.axes) < len(node.axes):
+                return left, builder.make(Negative(), right) if isinstance(node.op, Subtract) else right
+            return None
+        case Negative():
+            parts = _split(node.inputs[0], builder)
+            return None if parts is None else (builder.make(Negative(), parts[0]), builder.make(Negative(), parts[1]))
+        case Multiply() | Divide():
+            left, right = node.inputs
+            for value, scale, swapped in ((left, right, False), (right, left, True)):
+                if isinstance(node.op, Divide) and swapped:
+                    return None
+                parts = _split(value, builder) if set(value.axes) == set(node.axes) else None
+                if parts is None:
+                    continue
+                made = [
+                    builder.make(type(node.op)(), *((scale, part) if swapped else (part, scale))) for part in parts
+                ]
+                if all(len(part.axes) < len(node.axes) for part in made):
+                    return made[0], made[1]
+    return None

@@ -1,0 +1,96 @@
+"""Every diagnostic code has a page, and what the page shows is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from attngraph.compiler.pipeline import MAX_BYTES, read
+from attngraph.grammar.codes import CODES
+from attngraph.grammar.diagnostics import Diagnostic
+from tests.diagnostics.markdown import blocks, findings, rendered, with_bodies
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = {path.stem: path for path in sorted((ROOT / "attngraph" / "codes").glob("AG*.md"))}
+FORMULA = "attention f(x[N]) -> [N]:\n    return "
+
+
+def of_file(content: bytes | None) -> Callable[[Path], list[Diagnostic]]:
+    """What reading a file of this content says; None: there is no file."""
+
+    def found(folder: Path) -> list[Diagnostic]:
+        if content is not None:
+            (folder / "f.attn").write_bytes(content)
+        result = read(folder / "f.attn")
+        assert isinstance(result, Diagnostic)
+        return [result]
+
+    return found
+
+
+def of_text(text: str) -> Callable[[Path], list[Diagnostic]]:
+    return lambda _: findings(text)
+
+
+def doubling(levels: int) -> str:
+    """A short text that stands for 2 to the power of `levels` operations."""
+    functions = "".join(f"    f{i}(x) = f{i - 1}(x + {i}) * f{i - 1}(x - {i})\n" for i in range(1, levels))
+    return f"attention f(x[N]) -> [N]:\n    f0(x) = exp(x)\n{functions}    return f{levels - 1}(x)\n"
+
+
+# Codes whose example would be too large for a page, is no text at all, or has a second mistake by necessity.
+BUILT: Mapping[str, Callable[[Path], list[Diagnostic]]] = {
+    "AG001": of_file(None),
+    "AG002": of_file(b"\xff"),
+    "AG003": of_file(b"#" * (MAX_BYTES + 1)),
+    "AG004": of_text(FORMULA + "(" * 300 + "x" + ")" * 300 + "\n"),
+    "AG005": of_text(FORMULA + "x" + " + x" * 10_000 + "\n"),
+    "AG006": of_text(doubling(16)),
+    "AG279": of_text(
+        "attention outer(x[N]) -> [N]:\n    return inner(x)\n\n"
+        "attention inner(x[N]) -> [N]:\n    y = 2 x\n    return y\n"
+    ),
+    "AG009": of_text("attention f(x[N]) -> [N]:\n" + "    y = = 2\n" * 300 + "    return x\n"),
+}
+UNSEEN = {"AG901"}  # a fault of attngraph, which no text should bring about
+
+
+def test_every_code_has_a_page_and_no_page_is_left_over() -> None:
+    assert list(PAGES) == sorted(CODES)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_page(code: str, request: pytest.FixtureRequest) -> None:
+    page = PAGES[code].read_text(encoding="utf-8")
+    assert page.startswith(f"# {code} {CODES[code].name}\n\n")
+    prose = page.split("\nWrong:\n")[0].split("\n\n", 1)[1].strip()
+    assert len(prose.split()) >= 15, "a page says what the code means and why it matters"
+    found = blocks(page)
+    if code in BUILT or code in UNSEEN:
+        assert not found
+        return
+    assert list(found) == ["attn wrong", "text", "attn right"]
+    wrong, right = found["attn wrong"]["body"], found["attn right"]["body"]
+    assert [diagnostic.code for diagnostic in findings(wrong)] == [code]
+    assert findings(right) == []
+    if request.config.getoption("--update-golden"):
+        PAGES[code].write_text(with_bodies(page, {found["text"].span("body"): rendered(wrong)}), encoding="utf-8")
+        return
+    assert rendered(wrong) == found["text"]["body"]
+
+
+@pytest.mark.parametrize("code", BUILT)
+def test_built_example(code: str, tmp_path: Path) -> None:
+    assert code in [diagnostic.code for diagnostic in BUILT[code](tmp_path)]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_words_are_complete(code: str) -> None:
+    entry = CODES[code]
+    assert entry.severity in ("error", "warning", "note")
+    assert entry.headline
+    assert not entry.headline.endswith(".")
+    assert entry.headline.count("`") % 2 == 0
+    assert (entry.help or "").count("`") % 2 == 0

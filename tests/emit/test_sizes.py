@@ -1,0 +1,99 @@
+"""Sizes as Python expressions, and which names become arguments of the constructor."""
+
+from __future__ import annotations
+
+import ast
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attngraph.compiler import pyast
+from attngraph.compiler.emit.settle import plan_sizes
+from attngraph.compiler.emit.sizes import number, over_common_denominator, whole
+from attngraph.compiler.sizes import Poly
+
+from .formulas import GROUPED, ROTATED, WINDOW, typed
+
+N, M, W = (Poly.symbol(name) for name in ("N", "M", "W"))
+
+
+def value(code: ast.expr, sizes: dict[str, int]) -> float:
+    # the code is made of names, numbers and operators by the function under test
+    expression = compile(ast.fix_missing_locations(ast.Expression(code)), "<size>", "eval")
+    return float(eval(expression, {"math": math, "max": max, "min": min}, sizes))  # noqa: S307
+
+
+atoms = st.sampled_from([N, M, W, Poly.constant(2), Poly.constant(Fraction(3, 7)), Poly.constant(-5)])
+polys = st.recursive(
+    atoms,
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map(lambda p: p[0] + p[1]),
+        st.tuples(inner, inner).map(lambda p: p[0] - p[1]),
+        st.tuples(inner, inner).map(lambda p: p[0] * p[1]),
+        st.tuples(inner, st.sampled_from([N, M * W, Poly.constant(3)])).map(lambda p: p[0] / p[1]),
+        st.tuples(inner, st.sampled_from([W, Poly.constant(4)])).map(lambda p: p[0] // p[1]),
+        inner.map(lambda p: Poly.function("ceil", p)),
+        st.tuples(inner, inner).map(lambda p: Poly.function("max", *p)),
+    ),
+    max_leaves=6,
+)
+
+
+@given(polys, st.integers(1, 40), st.integers(1, 40), st.integers(1, 7))
+def test_expressions_mean_the_size(size: Poly, n: int, m: int, w: int) -> None:
+    sizes = {"N": n, "M": m, "W": w}
+    expected = float(size.evaluate(sizes))
+    assert value(number(size, pyast.name), sizes) == pytest.approx(expected, rel=1e-12, abs=1e-9)
+    numerator, denominator = over_common_denominator(size)
+    quotient = Fraction(numerator.evaluate(sizes)) / Fraction(denominator.evaluate(sizes))
+    assert float(quotient) == pytest.approx(expected, rel=1e-12, abs=1e-9)
+    code = whole(size, pyast.name)
+    if expected == int(expected):
+        assert value(code.expression, sizes) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (N * M, "M * N"),
+        (N // W, "N // W"),
+        (N / 2, "N / 2"),
+        (N * N - M + 1, "N * N + 1 - M"),
+        (Poly.constant(Fraction("0.1")), "0.1"),
+        (Poly.function("ceil", N / W), "-(-N // W)"),
+        (Poly.function("sqrt", N), "math.sqrt(N)"),
+        (-N, "-N"),
+        (Poly.constant(0), "0"),
+    ],
+)
+def test_expressions_read_well(size: Poly, text: str) -> None:
+    assert ast.unparse(number(size, pyast.name)) == text
+
+
+def test_where_sizes_come_from() -> None:
+    plan = plan_sizes(typed(ROTATED)[0])
+    assert plan.given == ("H", "D")
+    assert {axis: str(size) for axis, size in plan.settled.items()} == {"C": "D*H", "C2": "D*H"}
+    assert plan.constants == {"base": 100.0}
+    assert list(plan.sources) == ["N"]
+
+    plan = plan_sizes(typed(GROUPED)[0])
+    assert plan.given == ()
+    assert {axis: str(size) for axis, size in plan.derived.items() if axis == "R"} == {"R": "H/G"}
+    assert [plan.sources[axis][1] for axis in ("H", "G")] == [-3, -3]
+
+    plan = plan_sizes(typed(WINDOW)[0])
+    assert [(str(r.left), r.relation, str(r.right)) for r in plan.calling] == [("M", "=", "N")]
+
+
+def test_axes_of_inputs_that_facts_fix() -> None:
+    text = """attention three(x[N, R], y[N, R]) -> [N]:
+    where R = 3
+    return sum[R](x * y)
+"""
+    plan = plan_sizes(typed(text)[0])
+    assert plan.given == ()
+    assert str(plan.settled["R"]) == "3"

@@ -1,0 +1,216 @@
+"""Equality of formulas: proofs, counterexamples, and honest doubt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+import attngraph
+from attngraph.compiler import equivalence
+from attngraph.compiler.equivalence import Equivalence, Side, Verdict, equivalent
+from attngraph.compiler.formula import Formula
+from attngraph.compiler.pipeline import check_source, read
+from attngraph.compiler.report import Report
+from attngraph.compiler.simplify import simplify
+from attngraph.grammar.source import Source
+
+FOLDER = Path(__file__).parents[2] / "examples"
+HEADER = "attention f(q[N, D], k[M, D], v[M, E], b[N, M]) -> [N, E]:\n"
+
+
+def formula(text: str) -> Formula:
+    [report] = check_source(Source("<test>", text))
+    assert report.formula is not None, [d.message for d in report.diagnostics]
+    return report.formula
+
+
+def body(*lines: str, header: str = HEADER) -> Side:
+    found = formula(header + "".join(f"    {line}\n" for line in lines))
+    return Side(found, found.graph)
+
+
+def compare(left: str, right: str) -> Equivalence:
+    """Without the rules: what they prove, this should find by itself."""
+    return equivalent(body(f"return {left}"), body(f"return {right}"), rules=False)
+
+
+PROVED = [
+    ("(q @ k^T) @ v", "q @ (k^T @ v)"),
+    ("(b / sum[M](b)) @ v", "(b @ v) / sum[M](b)"),
+    ("softmax[M](b) @ v", "(exp(b) @ v) / sum[M](exp(b))"),
+    ("softmax[M](b + sum[D](q)) @ v", "softmax[M](b) @ v"),
+    ("softmax[M](q @ k^T / sqrt(D)) @ v", "softmax[M]((q / D^0.5) @ k^T) @ v"),
+    ("exp(sum[D](q) + sum[D](k)) @ v", "exp(sum[D](q)) * (exp(sum[D](k)) @ v)"),
+    ("cos(sum[D](q) - sum[D](k)) @ v", "(cos(sum[D](q)) * cos(sum[D](k)) + sin(sum[D](q)) * sin(sum[D](k))) @ v"),
+    ("(q @ k^T)^2 @ v", "sum[D, F](q * q[D -> F] * sum[M](k * k[D -> F] * v))"),
+    ("where(b > 0, 1, 0) @ v", "where(0 < b, 1, 0) @ v"),
+    ("where(b >= 0, 1, 0) @ v", "(1 - where(0 > b, 1, 0)) @ v"),
+    ("0.1 * b @ v + 0.2 * b @ v", "0.3 * b @ v"),
+    ("tanh(b) @ v", "(2 * sigmoid(2 * b) - 1) @ v"),
+    ("silu(b) @ v", "(b / (1 + exp(-b))) @ v"),
+    ("var[M](b) * sum[M](v)", "(mean[M](square(b)) - square(mean[M](b))) * sum[M](v)"),
+    ("relu(q @ k^T) @ v", "relu(k @ q^T)^T @ v"),
+    ("max(b, sum[D](q)) @ v", "max(sum[D](q), b) @ v"),
+    ("where(pos(N) >= pos(M), b, 0) @ v", "(b * where(pos(M) > pos(N), 0, 1)) @ v"),
+    ("softmax[M](b, mask=pos(N) != pos(M)) @ v", "softmax[M](b * 1, mask=not pos(N) == pos(M)) @ v"),
+]
+DIFFERENT = [
+    ("(q @ k^T) @ v", "(q @ k^T) @ v * 1.00001"),
+    ("softmax[M](b) @ v", "softmax[M](2 * b) @ v"),
+    ("sqrt(square(b)) @ v", "b @ v"),
+    ("relu(b) @ v", "(b * sigmoid(50 * b)) @ v"),
+    ("b @ v", "(b + where(pos(N) == 1 and pos(M) == 1, 0.001, 0)) @ v"),
+    ("where(b > 0, 1, 0) @ v", "where(b >= 0, 1, 0) @ v"),
+    ("log(b) @ v", "log(abs(b)) @ v"),
+    ("sum[D](q) * sum[M](v) / M", "sum[D](q) * sum[M](v) / D"),
+    ("exp(b) @ v", "exp(b + 0.0001) @ v"),
+]
+OPEN = [
+    ("relu(b) @ v", "((b + abs(b)) / 2) @ v"),
+    ("log(exp(b)) @ v", "b @ v"),
+    ("gelu(b) @ v", "(b / 2 * (1 + erf(b / sqrt(2)))) @ v"),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), PROVED)
+def test_proved(left: str, right: str) -> None:
+    found = compare(left, right)
+    assert found.verdict is Verdict.PROVED, found
+    assert found.method == "identity testing"
+    assert "below 2^-" in found.confidence
+    assert found.counterexample is None
+    assert len(found.sizes) >= 2
+
+
+@pytest.mark.parametrize(("left", "right"), DIFFERENT)
+def test_different(left: str, right: str) -> None:
+    found = compare(left, right)
+    assert found.verdict is Verdict.DIFFERENT, found
+    example = found.counterexample
+    assert example is not None
+    assert example.left != example.right
+    assert {"N", "M", "D", "E"} <= example.sizes.keys()
+
+
+@pytest.mark.parametrize(("left", "right"), OPEN)
+def test_open(left: str, right: str) -> None:
+    """Equal, but by a law of a function that evaluation takes as unknown."""
+    found = compare(left, right)
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.confidence
+
+
+@pytest.mark.parametrize(("left", "right"), DIFFERENT)
+def test_exact_evaluation_alone_proves_nothing_false(left: str, right: str) -> None:
+    """Without the search for a counterexample, different formulas still are not proved equal."""
+    matched = equivalence._Matched.of(body(f"return {left}"), body(f"return {right}"))
+    assert not isinstance(matched, str)
+    found = equivalence._proof(matched, list(matched.sizes()))
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_a_counterexample_can_be_repeated() -> None:
+    left, right = body("return b @ v"), body("return b @ v + 0.5")
+    example = equivalent(left, right).counterexample
+    assert example is not None
+    torch.manual_seed(example.seed)
+    shapes = [[example.sizes[axis] for axis in node.axes] for node in left.formula.inputs]
+    q, k, v, b = (torch.randn(shape, dtype=torch.float64) for shape in shapes)
+    assert torch.isclose((b @ v)[example.position], torch.tensor(example.left, dtype=torch.float64))
+    assert q.shape[1] == k.shape[1]
+
+
+def test_normal_forms_prove_for_all_sizes() -> None:
+    found = equivalent(body("return relu(exp(b)) @ v + 0"), body("return exp(b) @ v"))
+    assert (found.verdict, found.method) == (Verdict.PROVED, "normal form")
+
+
+def test_inputs_meet_by_position_where_names_differ() -> None:
+    left = "attention f(q[N, D], k[M, D]) -> [N, M]:\n    return q @ k^T\n"
+    right = "attention g(x[I, C], y[J, C]) -> [I, J]:\n    return sum[C](x * y)\n"
+    assert attngraph.equivalent(left, right).verdict is Verdict.PROVED
+
+
+def test_inputs_meet_by_name_in_another_order() -> None:
+    left = "attention f(q[N, D], k[M, D]) -> [N, M]:\n    return q @ k^T\n"
+    right = "attention g(k[M, D], q[N, D]) -> [N, M]:\n    return q @ k^T\n"
+    assert attngraph.equivalent(left, right).verdict is Verdict.PROVED
+
+
+def test_signatures_that_do_not_fit() -> None:
+    left = "attention f(q[N, D]) -> [N, D]:\n    return q\n"
+    more = "attention g(q[N, D], k[N, D]) -> [N, D]:\n    return q * k\n"
+    other = "attention g(q[N, D] int) -> [N, D]:\n    return q * 1.0\n"
+    assert "1 inputs, the other 2" in attngraph.equivalent(left, more).confidence
+    assert attngraph.equivalent(left, other).verdict is Verdict.UNKNOWN
+
+
+def test_parameters_meet_by_name() -> None:
+    header = "attention f(q[N, D]) -> [N, E]:\n    param w[D, E], u[D, E]\n"
+    left = f"{header}    return q @ w + q @ u\n"
+    right = f"{header}    return q @ (u + w)\n"
+    wrong = f"{header}    return q @ (u - w)\n"
+    assert attngraph.equivalent(left, right).verdict is Verdict.PROVED
+    assert attngraph.equivalent(left, wrong).verdict is Verdict.DIFFERENT
+
+
+def test_a_parameter_that_only_one_formula_has() -> None:
+    plain = "attention f(s[N, M]) -> [N, M]:\n    return softmax[M](s)\n"
+    shifted = "attention f(s[N, M]) -> [N, M]:\n    param b[N] = 0\n    return softmax[M](s + b)\n"
+    scaled = "attention f(s[N, M]) -> [N, M]:\n    param b[N] = 0\n    return softmax[M](s * b)\n"
+    assert attngraph.equivalent(plain, shifted).verdict is Verdict.PROVED
+    assert attngraph.equivalent(plain, scaled).verdict is Verdict.DIFFERENT
+
+
+def test_mistakes_are_reported() -> None:
+    with pytest.raises(attngraph.FormulaError):
+        attngraph.equivalent("attention f(x[N]) -> [N]:\n    return z\n", "attention f(x[N]) -> [N]:\n    return x\n")
+
+
+# -- every example -------------------------------------------------------------------------------------
+
+
+def _reports() -> list[Report]:
+    sources = [read(path) for path in sorted(FOLDER.glob("*.attn"))]
+    return [report for source in sources if isinstance(source, Source) for report in check_source(source)]
+
+
+@pytest.mark.slow
+def test_every_plan_computes_its_formula() -> None:
+    verdicts: Counter[Verdict] = Counter()
+    for report in _reports():
+        assert report.formula is not None
+        assert report.plan is not None
+        written, planned = Side(report.formula, report.formula.graph), Side(report.formula, report.plan)
+        found = equivalent(written, planned, rules=False)
+        assert found.verdict is not Verdict.DIFFERENT, (report.name, found)
+        verdicts[found.verdict] += 1
+        if found.verdict is Verdict.UNKNOWN:
+            print(f"{report.name}: {found.confidence}")
+    print({verdict.value: count for verdict, count in verdicts.items()})
+    assert verdicts[Verdict.UNKNOWN] <= 2
+    assert verdicts[Verdict.PROVED] >= 165
+
+
+@pytest.mark.slow
+def test_every_simplification_computes_its_formula() -> None:
+    """Rules with a guard make a difference where the guard acts, so no proof is expected of them."""
+    verdicts: Counter[tuple[bool, Verdict]] = Counter()
+    for report in _reports():
+        assert report.formula is not None
+        for guards in (False, True):
+            found = simplify(report.formula, guards=guards)
+            if not found.steps:
+                continue
+            after = formula(found.text)
+            sides = Side(report.formula, report.formula.graph), Side(after, after.graph)
+            result = equivalent(*sides, rules=False, edges=not guards)
+            assert result.verdict is not Verdict.DIFFERENT, (report.name, guards, result)
+            verdicts[guards, result.verdict] += 1
+    print(verdicts)
+    assert verdicts[False, Verdict.UNKNOWN] <= 1
+    assert verdicts[False, Verdict.PROVED] >= 18
+    assert verdicts[True, Verdict.UNKNOWN] <= 6

@@ -1,0 +1,82 @@
+"""retention: a PyTorch module generated from its formula by attngraph."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Retention(nn.Module):
+    """Sun et al., Retentive Network, 2023.
+
+        attention retention(q[H, N, D], k[H, M, D], v[H, M, E]) -> [H, N, E]:
+            where M = N
+            gamma = 1 - 2^(-5 - pos(H))
+            lag = pos(N) - pos(M)
+            return ((q @ k^T) * where(lag >= 0, gamma^lag, 0)) @ v
+    """
+
+    def __init__(
+        self,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
+        if q.dim() < 3:
+            raise ValueError(
+                f"retention: q must have at least 3 dimensions, [H, N, D], but has {q.dim()}"
+            )
+        if k.dim() < 3:
+            raise ValueError(
+                f"retention: k must have at least 3 dimensions, [H, M, D], but has {k.dim()}"
+            )
+        if v.dim() < 3:
+            raise ValueError(
+                f"retention: v must have at least 3 dimensions, [H, M, E], but has {v.dim()}"
+            )
+        if not q.is_floating_point():
+            raise ValueError(f"retention: q must be a floating-point tensor, but is {q.dtype}")
+        if k.dtype != q.dtype:
+            raise ValueError(f"retention: k is {k.dtype}, but q is {q.dtype}")
+        if v.dtype != q.dtype:
+            raise ValueError(f"retention: v is {v.dtype}, but q is {q.dtype}")
+        if k.size(-3) != q.size(-3):
+            raise ValueError(
+                f"retention: k has size {k.size(-3)} on axis H (dimension -3), but q has "
+                f"{q.size(-3)}"
+            )
+        if k.size(-1) != q.size(-1):
+            raise ValueError(
+                f"retention: k has size {k.size(-1)} on axis D (dimension -1), but q has "
+                f"{q.size(-1)}"
+            )
+        if v.size(-3) != q.size(-3):
+            raise ValueError(
+                f"retention: v has size {v.size(-3)} on axis H (dimension -3), but q has "
+                f"{q.size(-3)}"
+            )
+        if v.size(-2) != k.size(-2):
+            raise ValueError(
+                f"retention: v has size {v.size(-2)} on axis M (dimension -2), but k has "
+                f"{k.size(-2)}"
+            )
+        if k.size(-2) != q.size(-2):
+            raise ValueError(
+                f"retention: M = N does not hold for M = {k.size(-2)}, N = {q.size(-2)}"
+            )
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [..., H, N, D], k [..., H, M, D], v [..., H, M, E] -> [..., H, N, E]"""
+        self.check(q, k, v)
+        H = q.size(-3)
+        N = q.size(-2)
+        M = k.size(-2)
+        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+        n = torch.arange(N, device=q.device)
+        lag = n.unsqueeze(-1) - torch.arange(M, device=q.device)
+        gamma = 1 - torch.pow(2, (-5 - torch.arange(H, device=q.device)).to(wide))
+        power = gamma.unsqueeze(-1).unsqueeze(-2) ** lag.to(wide)
+        chosen = torch.where(lag >= 0, power, 0).to(q.dtype)
+        return q @ k.transpose(-2, -1) * chosen @ v

@@ -1,0 +1,97 @@
+"""rotated: a PyTorch module generated from its formula by attngraph."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Rotated(nn.Module):
+    """A projection, split into heads and rotated: parameters, a buffer, constants, log of a size.
+
+        attention rotated(x[N, C]) -> [N, C]:
+            where C = H * D, C2 = C
+            const base = 100.0
+            param w[C, C2], b[C2] = zeros, scale[H] = 1 / sqrt(D)
+            buffer shift[D] = pos(D) / D
+            frequency = base^(-pos(D) / D)
+            h = split[C2 -> H, D](x @ w + b)
+            return merge[H, D -> C](h * scale * cos(frequency * pos(N)) * log(N) + shift)
+    """
+
+    shift: Tensor
+    frequency: Tensor
+
+    def __init__(
+        self,
+        H: int,
+        D: int,
+        base: float = 100.0,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if min(H, D) < 1:
+            raise ValueError(f"rotated: sizes must be at least 1, but H = {H}, D = {D}")
+        self.H = H
+        self.D = D
+        self.base = base
+        self.C = D * H
+        self.C2 = D * H
+        self.w = nn.Parameter(torch.empty(self.C, self.C2, device=device, dtype=dtype))
+        self.b = nn.Parameter(torch.empty(self.C2, device=device, dtype=dtype))
+        self.scale = nn.Parameter(torch.empty(H, device=device, dtype=dtype))
+        self.register_buffer("shift", torch.empty(D, device=device, dtype=dtype))
+        self.reset_constants(device)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw or set parameters and buffers as the formula declares them."""
+        nn.init.normal_(self.w, std=0.02)
+        nn.init.zeros_(self.b)
+        nn.init.constant_(self.scale, 1 / math.sqrt(self.D))
+        ratio = torch.arange(self.D, device=self.shift.device).to(torch.float64) / self.D
+        self.shift.copy_(ratio)
+
+    def reset_constants(self, device: torch.device | str | None = None) -> None:
+        """Compute what depends on sizes only: in float64, converted where it is used."""
+        ratio = (-torch.arange(self.D, device=device)).to(torch.float64) / self.D
+        frequency = torch.pow(
+            torch.scalar_tensor(self.base, dtype=torch.float64, device=device), ratio
+        )
+        self.register_buffer("frequency", frequency, persistent=False)
+
+    def _apply(self, fn, recurse: bool = True) -> nn.Module:
+        super()._apply(fn, recurse)
+        # half() and the like would round the constants: compute them where they are now
+        self.reset_constants(self.frequency.device)
+        return self
+
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
+        if x.dim() < 2:
+            raise ValueError(
+                f"rotated: x must have at least 2 dimensions, [N, C], but has {x.dim()}"
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"rotated: x must be a floating-point tensor, but is {x.dtype}")
+        if x.size(-1) != self.C:
+            raise ValueError(
+                f"rotated: x has size {x.size(-1)} on axis C (dimension -1), but the module was "
+                f"built with C = {self.C}"
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., N, C] -> [..., N, C]"""
+        self.check(x)
+        N = x.size(-2)
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        h = (x @ self.w + self.b).unflatten(-1, (self.H, self.D))
+        frequency = self.frequency.to(wide)
+        product = frequency.unsqueeze(-1) * torch.arange(N, device=x.device).to(wide)
+        cos = torch.cos(product).to(x.dtype)
+        product_2 = h * self.scale.unsqueeze(-1) * cos.transpose(-2, -1).unsqueeze(-2)
+        log = torch.log(torch.full((), N, dtype=wide, device=x.device)).to(x.dtype)
+        return (product_2 * log + self.shift).flatten(-2, -1)

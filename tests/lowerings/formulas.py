@@ -1,0 +1,519 @@
+"""Formulas in the quadratic form of their papers, each with the algorithm that the compiler must find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PLAIN = "q[N, D], k[M, D], v[M, E]"
+HEADS = "q[H, N, D], k[H, M, D], v[H, M, E]"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A formula as text.
+
+    written, order: growth of the text and of its plan in the sequence axes. ops: the operations that make the
+    plan what it is, each as often as the plan has it. tied: M = N. sizes: of axes besides N, M, D, E and H.
+    negative: inputs that are logarithms of gates; positive: inputs that are steps of time or rates.
+    """
+
+    name: str
+    text: str
+    order: str
+    ops: tuple[str, ...] = ()
+    written: str = "O(N^2)"
+    tied: bool = True
+    negative: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def formula(name: str, inputs: str, *lines: str, result: str = "[N, E]") -> str:
+    """The text of a formula."""
+    return f"attention {name}({inputs}) -> {result}:\n" + "".join(f"    {line}\n" for line in lines)
+
+
+# Kernels that a plan may have; everything else is contractions and elementwise work.
+KERNELS = (
+    "causal_scan",
+    "decayed_scan",
+    "gated_scan",
+    "gated_prefix",
+    "prefix_softmax",
+    "banded_attention",
+    "windowed_attention",
+    "toeplitz_product",
+    "scaled_dot_product_attention",
+)
+
+LINEAR = (
+    Case(
+        "linear",
+        formula(
+            "linear",
+            PLAIN,
+            "phi(x) = elu(x) + 1",
+            "a = phi(q) @ phi(k)^T",
+            "return (a / sum[M](a)) @ v",
+        ),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "galerkin",
+        formula("galerkin", PLAIN, "return q @ k^T @ v / M"),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "kernel_integral",
+        formula(
+            "kernel_integral",
+            "q[N, D], k[M, D], v[M, E], w[M]",
+            "sequence N, M",
+            "standardised(x) = (x - mean[M](x)) / sqrt(var[M](x) + 1e-3)",
+            "return ((q @ standardised(k)^T) * w) @ standardised(v)",
+        ),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "squared",
+        formula("squared", PLAIN, "a = (q @ k^T / sqrt(D))^2 + 0.1", "return (a / sum[M](a)) @ v"),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "exponential_sum",
+        formula(
+            "exponential_sum",
+            "a[N, D], b[M, D], v[M, E]",
+            "w = exp((sum[D](a) + sum[D](b)) / 8)",
+            "return (w / sum[M](w)) @ v",
+        ),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "agent",
+        formula(
+            "agent",
+            "q[N, D], k[M, D], v[M, E], agents[A, D]",
+            "sequence N, M",
+            "return softmax[A](q @ agents^T) @ softmax[M](agents @ k^T) @ v",
+        ),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+        sizes=(("A", 3),),
+    ),
+    Case(
+        "cosformer",
+        formula(
+            "cosformer",
+            PLAIN,
+            "a = (sigmoid(q) @ sigmoid(k)^T) * cos(pi / 2 * (pos(N) - pos(M)) / max(N, M))",
+            "return (a / sum[M](a)) @ v",
+        ),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+)
+
+SCANS = (
+    Case(
+        "causal",
+        formula(
+            "causal",
+            HEADS,
+            "where M = N",
+            "phi(x) = elu(x) + 1",
+            "a = where(pos(N) >= pos(M), phi(q) @ phi(k)^T, 0)",
+            "return (a / sum[M](a)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("causal_scan",),
+    ),
+    Case(
+        "strictly_causal",
+        formula("strictly_causal", PLAIN, "where M = N", "return where(pos(N) > pos(M), q @ k^T, 0) @ v"),
+        "O(N)",
+        ("causal_scan",),
+    ),
+    Case(
+        "two_behind",
+        formula("two_behind", PLAIN, "where M = N", "return where(pos(N) >= pos(M) + 2, q @ k^T, 0) @ v"),
+        "O(N)",
+        ("causal_scan",),
+    ),
+    Case(
+        "retention",
+        formula(
+            "retention",
+            HEADS,
+            "where M = N",
+            "gamma = 1 - 2^(-5 - pos(H))",
+            "lag = pos(N) - pos(M)",
+            "return ((q @ k^T) * where(lag >= 0, gamma^lag, 0)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("decayed_scan",),
+    ),
+    Case(
+        "normalised_retention",
+        formula(
+            "normalised_retention",
+            HEADS,
+            "where M = N",
+            "lag = pos(N) - pos(M)",
+            "a = (sigmoid(q) @ sigmoid(k)^T) * where(lag >= 0, 0.75^lag, 0)",
+            "return (a / sum[M](a)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("decayed_scan",),
+    ),
+    Case(
+        "lightning",
+        formula(
+            "lightning",
+            HEADS + ", slope[H]",
+            "where M = N",
+            "sequence N",
+            "lag = pos(N) - pos(M)",
+            "return ((q @ k^T) * where(lag >= 0, exp(-slope * lag), 0)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("decayed_scan",),
+        positive=("slope",),
+    ),
+    Case(
+        "strict_decay",
+        formula(
+            "strict_decay",
+            PLAIN,
+            "where M = N",
+            "lag = pos(N) - pos(M)",
+            "return ((q @ k^T) * where(lag > 0, 0.5^lag, 0)) @ v",
+        ),
+        "O(N)",
+        ("decayed_scan",),
+    ),
+    Case(
+        "decay_three_behind",
+        formula(
+            "decay_three_behind",
+            HEADS,
+            "where M = N",
+            "rate = 2^(-pos(H))",
+            "lag = pos(N) - pos(M)",
+            "a = where(lag >= 3, (sigmoid(q) @ sigmoid(k)^T) * exp(-rate * lag), 0)",
+            "return (a / (sum[M](a) + 1)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("decayed_scan", "decayed_scan"),
+    ),
+    Case(
+        "gated",
+        formula(
+            "gated",
+            HEADS + ", g[H, N]",
+            "where M = N",
+            "sequence N",
+            "c = cumsum[N](g)",
+            "return where(pos(N) >= pos(M), (q @ k^T) * exp(c - c[N -> M]), 0) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("running_level", "gated_scan"),
+        negative=("g",),
+    ),
+    Case(
+        "normalised_gated",
+        formula(
+            "normalised_gated",
+            HEADS + ", g[H, N]",
+            "where M = N",
+            "sequence N",
+            "c = cumsum[N](g)",
+            "a = where(pos(N) >= pos(M), (sigmoid(q) @ sigmoid(k)^T) * exp(c - c[N -> M]), 0)",
+            "return (a / sum[M](a)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("running_level", "gated_scan"),
+        negative=("g",),
+    ),
+    Case(
+        "gated_per_feature",
+        formula(
+            "gated_per_feature",
+            "q[N, D], k[M, D], v[M, E], g[N, D]",
+            "where M = N",
+            "c = cumsum[N](g)",
+            "decay = exp(c - c[N -> M])",
+            "return where(pos(N) >= pos(M), sum[D](q * k * decay), 0) @ v",
+        ),
+        "O(N)",
+        ("running_level", "gated_prefix"),
+        negative=("g",),
+    ),
+    Case(
+        "selective_ssm",
+        formula(
+            "selective_ssm",
+            "u[N, F], delta[N, F], b[N, S], c[N, S]",
+            "where M = N",
+            "param a[F, S] = -1",
+            "time = cumsum[N](delta)",
+            "decay = where(pos(N) >= pos(M), exp(a * (time - time[N -> M])), 0)",
+            "state = sum[M](decay * b[N -> M] * (delta * u)[N -> M])",
+            "return sum[S](c * state)",
+            result="[N, F]",
+        ),
+        "O(N)",
+        ("running_level", "gated_prefix"),
+        positive=("delta",),
+        sizes=(("F", 3), ("S", 2)),
+    ),
+    Case(
+        "taylor",
+        formula(
+            "taylor",
+            PLAIN,
+            "where M = N",
+            "s = q @ k^T / sqrt(D)",
+            "w = where(pos(N) >= pos(M), 1 + s + s^2 / 2, 0)",
+            "return (w / sum[M](w)) @ v",
+        ),
+        "O(N)",
+        ("causal_scan", "causal_scan"),
+    ),
+    Case(
+        "causal_cosformer",
+        formula(
+            "causal_cosformer",
+            PLAIN,
+            "where M = N",
+            "lag = pos(N) - pos(M)",
+            "a = where(lag >= 0, (sigmoid(q) @ sigmoid(k)^T) * cos(pi / 2 * lag / max(N, M)), 0)",
+            "return (a / sum[M](a)) @ v",
+        ),
+        "O(N)",
+        ("causal_scan", "causal_scan"),
+    ),
+)
+
+PREFIXES = (
+    Case(
+        "key_only",
+        formula(
+            "key_only",
+            "s[M], v[M, E]",
+            "where N = M",
+            "sequence M",
+            "return softmax[M](where(pos(N) >= pos(M), s, -inf)) @ v",
+        ),
+        "O(M)",
+        ("prefix_softmax",),
+        written="O(M^2)",
+    ),
+    Case(
+        "aaren",
+        formula(
+            "aaren",
+            "k[H, M, D], v[H, M, E]",
+            "where N = M",
+            "param query[H, D]",
+            "t = sum[D](query * k) / sqrt(D)",
+            "return sum[M](softmax[M](t, mask=pos(N) >= pos(M)) * v)",
+            result="[H, N, E]",
+        ),
+        "O(M)",
+        ("prefix_softmax",),
+        written="O(M^2)",
+        sizes=(("H", 2),),
+    ),
+)
+
+LOCAL = (
+    Case(
+        "sliding",
+        formula(
+            "sliding",
+            HEADS,
+            "where M = N",
+            "const W = 5",
+            "lag = pos(N) - pos(M)",
+            "return softmax[M](q @ k^T / sqrt(D), mask=lag >= 0 and lag <= W) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("banded_attention",),
+    ),
+    Case(
+        "band",
+        formula(
+            "band",
+            HEADS,
+            "where M = N",
+            "const W = 7",
+            "return softmax[M](where(abs(pos(N) - pos(M)) < W, q @ k^T / sqrt(D), -inf)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("banded_attention",),
+    ),
+    Case(
+        "far_band",
+        formula(
+            "far_band",
+            PLAIN,
+            "where M = N",
+            "lag = pos(N) - pos(M)",
+            "return softmax[M](q @ k^T, mask=lag >= 3 and lag <= 9) @ v",
+        ),
+        "O(N)",
+        ("banded_attention",),
+    ),
+    Case(
+        "windows",
+        formula(
+            "windows",
+            HEADS,
+            "where M = N",
+            "const W = 7",
+            "same = pos(N) // W == pos(M) // W",
+            "return softmax[M](where(same, q @ k^T / sqrt(D), -inf)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("windowed_attention",),
+    ),
+)
+
+TRANSFORMS = (
+    Case(
+        "toeplitz",
+        formula(
+            "toeplitz",
+            HEADS + ", bias[H, L]",
+            "where M = N, L = 2 * N - 1",
+            "sequence N, L",
+            "c = exp(take[L](bias, pos(M) - pos(N) + N - 1))",
+            "a = (sigmoid(q) @ sigmoid(k)^T) * c",
+            "return (a / sum[M](a)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N*log(N))",
+        ("toeplitz_product", "toeplitz_product"),
+    ),
+    Case(
+        "circular",
+        formula(
+            "circular",
+            "y[E, N], kernel[E, N]",
+            "sequence N",
+            "source = y[N -> M]",
+            "lag = (pos(N) - pos(M)) % N",
+            "return sum[M](take[K](kernel[N -> K], lag) * source)",
+            result="[E, N]",
+        ),
+        "O(N*log(N))",
+        ("toeplitz_product",),
+    ),
+    Case(
+        "linear_band",
+        formula(
+            "linear_band",
+            PLAIN,
+            "where M = N",
+            "return where(abs(pos(N) - pos(M)) <= 3, q @ k^T, 0) @ v",
+        ),
+        "O(N*log(N))",
+        ("toeplitz_product",),
+    ),
+)
+
+FUSED = (
+    Case(
+        "softmax",
+        formula(
+            "softmax",
+            HEADS,
+            "sequence N, M",
+            "return softmax[M](q @ k^T / sqrt(D)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N*M)",
+        ("scaled_dot_product_attention",),
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "causal_softmax",
+        formula(
+            "causal_softmax",
+            HEADS,
+            "where M = N",
+            "return softmax[M](q @ k^T / 3, mask=pos(N) >= pos(M)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N^2)",
+        ("scaled_dot_product_attention",),
+    ),
+    Case(
+        "biased_softmax",
+        formula(
+            "biased_softmax",
+            HEADS,
+            "where M = N",
+            "slope = 2^(-pos(H) - 1)",
+            "s = q @ k^T / sqrt(D) - slope * abs(pos(N) - pos(M))",
+            "return softmax[M](where(pos(N) >= pos(M), s, -inf)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N^2)",
+        ("scaled_dot_product_attention",),
+    ),
+)
+
+
+def _without_heads(name: str, *lines: str, order: str = "O(N + M)") -> Case:
+    return Case(name, formula(name, PLAIN, *lines), order, written="O(N*M)", tied=False)
+
+
+SIGNS = (
+    _without_heads(
+        "normalised_by_sum",
+        "phi(x) = elu(x) + 1",
+        "return l1_normalize[M](phi(q) @ phi(k)^T) @ v",
+    ),
+    _without_heads(
+        "relu_of_positive",
+        "a = relu(relu(q) @ relu(k)^T)",
+        "return (a / max(sum[M](a), 0.1)) @ v",
+    ),
+    _without_heads("abs_of_positive", "return abs(sigmoid(q) @ softmax[D](k)^T) @ v / M"),
+    _without_heads("max_of_positive", "return max(square(q) @ exp(k)^T, 0) @ v / M"),
+    _without_heads("max_of_two", "return max(-1, exp(q) @ exp(k)^T) @ v / M"),
+    _without_heads("clamp_of_positive", "return clamp(softmax[D](q) @ softmax[M](k)^T, min=-0.5) @ v"),
+    _without_heads("min_of_negative", "return min(-(sigmoid(q) @ sigmoid(k)^T), 0) @ v / M"),
+    # every query sees the same average
+    _without_heads("shifted_softmax", "return softmax[M](sum[D](q) + sum[D](k)) @ v", order="O(M)"),
+)
+
+CASES = (*LINEAR, *SIGNS, *SCANS, *PREFIXES, *LOCAL, *TRANSFORMS, *FUSED)

@@ -1,0 +1,178 @@
+"""The kernels, with a loop over chunks and at once, against loops over single positions."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from attngraph.compiler.lowerings import at_once, kernels
+
+LENGTHS = [1, 2, 15, 16, 17, 64, 65, 130]
+BOTH = pytest.mark.parametrize("library", [kernels, at_once], ids=["loop", "at_once"])
+CHUNK = 16
+
+
+def _random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + len(shape)), dtype=torch.float64)
+
+
+def _weighted(query: Tensor, key: Tensor, value: Tensor, weight: Tensor, offset: int, normalise: bool) -> Tensor:
+    """Sums over earlier positions, one position at a time. weight: [..., N, N]."""
+    rows = []
+    for n in range(query.size(-2)):
+        total = torch.zeros_like(query[..., 0, :1] * key[..., 0, :1] * value[..., 0, :1])
+        row = torch.zeros_like(total * value[..., 0, :])
+        for m in range(max(n - offset + 1, 0)):
+            share = (query[..., n, :] * key[..., m, :]).sum(-1, keepdim=True) * weight[..., n, m].unsqueeze(-1)
+            row, total = row + share * value[..., m, :], total + share
+        rows.append(row / total if normalise else row)
+    return torch.stack(rows, -2)
+
+
+def _operands(length: int, positive: bool) -> tuple[Tensor, Tensor, Tensor]:
+    query, key = _random(2, 3, length, 4), _random(2, 1, length, 4, seed=9)
+    if positive:  # sums that are divided by must not vanish
+        query, key = query.abs() + 0.1, key.abs() + 0.1
+    return query, key, _random(3, length, 5)
+
+
+MODES = pytest.mark.parametrize(("offset", "normalise"), [(0, False), (0, True), (1, False)])
+
+
+@BOTH
+@MODES
+@pytest.mark.parametrize("length", LENGTHS)
+def test_causal_scan(library: ModuleType, length: int, offset: int, normalise: bool) -> None:
+    query, key, value = _operands(length, normalise)
+    found = library.causal_scan(query, key, value, offset, normalise, CHUNK)
+    expected = _weighted(query, key, value, torch.ones(length, length, dtype=torch.float64), offset, normalise)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+@BOTH
+@MODES
+@pytest.mark.parametrize("length", LENGTHS)
+def test_decayed_scan(library: ModuleType, length: int, offset: int, normalise: bool) -> None:
+    query, key, value = _operands(length, normalise)
+    rate = -torch.tensor([0.0, 0.1, 3.0], dtype=torch.float64)
+    position = torch.arange(length)
+    weight = torch.exp(rate[:, None, None] * (position[:, None] - position).clamp(min=0))
+    found = library.decayed_scan(query, key, value, rate, offset, normalise, CHUNK)
+    torch.testing.assert_close(found, _weighted(query, key, value, weight, offset, normalise), rtol=1e-11, atol=1e-11)
+
+
+@BOTH
+@MODES
+@pytest.mark.parametrize("length", LENGTHS)
+def test_gated_scan(library: ModuleType, length: int, offset: int, normalise: bool) -> None:
+    query, key, value = _operands(length, normalise)
+    level = (-_random(2, 3, length).abs()).cumsum(-1)
+    weight = torch.exp((level[..., None] - level[..., None, :]).clamp(max=0))
+    found = library.gated_scan(query, key, value, level, offset, normalise, CHUNK)
+    torch.testing.assert_close(found, _weighted(query, key, value, weight, offset, normalise), rtol=1e-11, atol=1e-11)
+
+
+@BOTH
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_gated_prefix(library: ModuleType, length: int, offset: int) -> None:
+    value, level = _random(2, length, 3), (-_random(2, length, 3, seed=5).abs()).cumsum(-2)
+    rows = []
+    for n in range(length):
+        row = torch.zeros_like(value[:, 0])
+        for m in range(max(n - offset + 1, 0)):
+            row = row + torch.exp(level[:, n] - level[:, m]) * value[:, m]
+        rows.append(row)
+    found = library.gated_prefix(value, level, offset, CHUNK)
+    torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-11, atol=1e-11)
+
+
+@BOTH
+@pytest.mark.parametrize("scale", [1.0, 400.0], ids=["mild", "steep"])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_prefix_softmax(library: ModuleType, length: int, scale: float) -> None:
+    score, value = _random(2, length) * scale, _random(2, length, 3)
+    rows = [torch.softmax(score[:, : n + 1], -1)[:, None] @ value[:, : n + 1] for n in range(length)]
+    found = library.prefix_softmax(score, value, CHUNK)
+    torch.testing.assert_close(found, torch.cat(rows, -2), rtol=1e-11, atol=1e-11)
+
+
+@BOTH
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (5, 0), (0, 7), (9, -3), (100, 3), (1000, 0)])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_banded_attention(library: ModuleType, length: int, before: int, after: int) -> None:
+    query, key, value = _operands(length, False)
+    rows = []
+    for n in range(length):
+        near = [m for m in range(length) if -after <= n - m <= before]
+        score = 0.3 * (query[..., n : n + 1, :] @ key[..., near, :].mT)
+        rows.append(torch.softmax(score, -1) @ value[..., near, :] if near else torch.zeros_like(_row(value, query)))
+    found = library.banded_attention(query, key, value, before, after, 0.3)
+    torch.testing.assert_close(found, torch.cat(rows, -2), rtol=1e-11, atol=1e-11)
+
+
+def _row(value: Tensor, query: Tensor) -> Tensor:
+    """A row of the shape of the result's."""
+    return query[..., :1, :1] * value[..., :1, :]
+
+
+@BOTH
+@pytest.mark.parametrize("window", [1, 7, 64, 200])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_windowed_attention(library: ModuleType, length: int, window: int) -> None:
+    query, key, value = _operands(length, False)
+    rows = []
+    for n in range(length):
+        near = [m for m in range(length) if m // window == n // window]
+        score = 0.3 * (query[..., n : n + 1, :] @ key[..., near, :].mT)
+        rows.append(torch.softmax(score, -1) @ value[..., near, :])
+    found = library.windowed_attention(query, key, value, window, 0.3)
+    torch.testing.assert_close(found, torch.cat(rows, -2), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 5), (64, 64), (33, 97), (130, 130)])
+def test_toeplitz_product(queries: int, keys: int) -> None:
+    table, value = _random(2, queries + keys - 1), _random(3, 2, keys)
+    expected = torch.stack(
+        [torch.stack([table[:, n - m + keys - 1] * value[..., m] for m in range(keys)]).sum(0) for n in range(queries)],
+        -1,
+    )
+    torch.testing.assert_close(kernels.toeplitz_product(table, value), expected, rtol=1e-10, atol=1e-10)
+
+
+@BOTH
+def test_long_decays_neither_overflow_nor_underflow_to_nothing(library: ModuleType) -> None:
+    """exp(level) of the first or last position alone would be infinite or 0 in float32."""
+    length = 3000
+    query, key, value = torch.ones(length, 1), torch.ones(length, 1), torch.ones(length, 1)
+    level = (-torch.full((length,), 0.5)).cumsum(-1)
+    limit = 1 / (1 - math.exp(-0.5))
+    for found in (
+        library.gated_scan(query, key, value, level, 0, False, 64),
+        library.decayed_scan(query, key, value, torch.tensor(-0.5), 0, False, 64),
+        library.gated_prefix(value, level[:, None], 0, CHUNK),
+    ):
+        torch.testing.assert_close(found[200:], torch.full((length - 200, 1), limit), rtol=1e-3, atol=0.0)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_state_is_kept_in_single_precision(library: ModuleType, dtype: torch.dtype) -> None:
+    """A sum of ones stops growing at 256 (bfloat16) or 2048 (float16) if it is kept in half precision."""
+    length = 8192
+    ones = torch.ones(length, 1, dtype=dtype)
+    found = library.causal_scan(ones, ones, ones, 0, False, 64)
+    expected = torch.arange(1, length + 1, dtype=torch.float64).unsqueeze(-1)
+    torch.testing.assert_close(found.double(), expected, rtol=0.01, atol=0.0)
+
+
+def test_both_libraries_take_the_same_arguments() -> None:
+    shared = set(vars(kernels)) & {name for name in vars(at_once) if callable(getattr(at_once, name))} - {"Tensor"}
+    assert len(shared) >= 7
+    for name in shared:
+        ours, theirs = (getattr(library, name).__code__ for library in (kernels, at_once))
+        assert ours.co_varnames[: ours.co_argcount] == theirs.co_varnames[: theirs.co_argcount]

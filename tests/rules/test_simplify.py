@@ -1,0 +1,213 @@
+"""Formulas after simplification: what is found, that the text is a formula, and that nothing hangs."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+import attngraph
+from attngraph.compiler.rewrite import MAX_STEPS
+
+FOLDER = Path(__file__).parents[2] / "examples"
+NAMES = [
+    (path, report.name)
+    for path in sorted(FOLDER.glob("*.attn"))
+    for report in attngraph.compiler.pipeline.check_source(attngraph.compiler.pipeline.read(path))
+]
+HEADER = "attention f(x[N, D], y[N, D], s[N], m[N, M] bool, t[N, M]) -> [N, D]:\n"
+
+
+def body(text: str) -> list[str]:
+    """The lines of a formula below its header and docstring."""
+    lines = text.rsplit('"""', 1)[-1].strip().splitlines()
+    return [line.strip() for line in lines if not line.startswith("attention")]
+
+
+def simplified(expression: str, result: str = "[N, D]", *, guards: bool = False, lines: str = "") -> list[str]:
+    text = HEADER.replace("-> [N, D]", f"-> {result}") + lines + f"    return {expression}\n"
+    return body(attngraph.simplify(text, guards=guards).text)
+
+
+def example(name: str, file: str = "", *, guards: bool = False) -> list[str]:
+    formula = attngraph.load(FOLDER / f"{file or name}.attn", name)
+    return body(attngraph.simplify(formula, guards=guards).text)
+
+
+# -- published formulas --------------------------------------------------------------------------------
+
+
+def test_attnzero_105_is_a_direction_times_the_query() -> None:
+    assert example("attnzero_105", guards=True) == [
+        "require linear",
+        "low = min[B, H, N, D](v)",
+        "product = (v - low)[D -> F]^T @ (elu(k) + 1)",
+        "return q * l2_normalize[D](q[D -> F] @ (product - mean[B, H, F, D](product)))",
+    ]
+
+
+def test_attnzero_105_keeps_its_guards_unless_asked() -> None:
+    text = "\n".join(example("attnzero_105"))
+    assert "isnan" in text
+    assert "std" in text
+
+
+def test_attnzero_40_is_the_query() -> None:
+    assert example("attnzero_40")[-1] == "return q"
+
+
+def test_attnzero_40_as_it_was_found() -> None:
+    found = simplified("x * sign(N * exp(0))", guards=True)
+    assert found == ["return x"]
+
+
+def test_attnzero_80_is_the_value_scaled() -> None:
+    assert example("attnzero_80")[-1] == "return v / sqrt(D)"
+    # the min-max normalisation of a number
+    assert simplified("(N - N) / (N - N + 1e-9) + x / sqrt(D)") == ["return x / sqrt(D)"]
+
+
+def test_residual_cancels_in_a_normalised_difference() -> None:
+    assert example("fod_i2_block", "fod_correlation")[-1] == "return layer_norm[C](intra[C2 -> C] - inter[C2 -> C])"
+
+
+def test_convex_mixture_of_stochastic_rows_needs_no_normalisation() -> None:
+    lines = example("gpsa_attention")
+    assert lines[-1] == "return a @ v"
+    assert "b_pos" not in "".join(lines)
+
+
+def test_prefactor_that_a_row_normaliser_ignores() -> None:
+    last = example("fod_rbf_target", "fod_correlation")[-1]
+    assert last == "return softmax[M](-sum[S](square(distance / spread)) / 2)"
+
+
+def test_softmax_in_three_passes() -> None:
+    assert example("attention_3pass")[-3:] == ["qk = q @ k^T", "a = softmax[M](qk)", "return a @ v"]
+
+
+def test_clamp_that_cannot_act_with_fixed_constants() -> None:
+    path = FOLDER / "clipped_softmax_attention.attn"
+    assert body(attngraph.simplify(path, consts={"gamma": 0, "zeta": 1}).text)[-1] == "return p @ v"
+    # a constant can be overridden, so its default proves nothing
+    assert "clamp" in attngraph.simplify(path).text
+
+
+# -- algebra -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x + 0", "x"),
+        ("1 * x", "x"),
+        ("x * 2 * y / 2", "x * y"),
+        ("(x + y) - (y + s)", "x - s"),
+        ("y + x - x", "y"),
+        ("--x", "x"),
+        ("-x * -y", "x * y"),
+        ("x^T^T", "x"),
+        ("exp(x) * exp(y)", "exp(x + y)"),
+        ("exp(x) / exp(y)", "exp(x - y)"),
+        ("log(exp(x))", "x"),
+        ("sqrt(square(x))", "abs(x)"),
+        ("relu(sigmoid(x))", "sigmoid(x)"),
+        ("abs(exp(x) + 1)", "exp(x) + 1"),
+        ("clamp(sigmoid(x), min=0, max=1)", "sigmoid(x)"),
+        ("x[N -> K][K -> N]", "x"),
+        ("where(x > y, y, y)", "y"),
+        ("x / x * y", "x / x * y"),
+        ("exp(x) / exp(x) * y", "y"),
+        ("softmax[D](x + s)", "softmax[D](x)"),
+        ("softmax[D](x * s)", "softmax[D](x * s)"),
+        ("layer_norm[D](x + y - y)", "layer_norm[D](x)"),
+        ("x * y * 1", "x * y"),
+    ],
+)
+def test_algebra(before: str, after: str) -> None:
+    assert simplified(before)[-1] == f"return {after}"
+
+
+@pytest.mark.parametrize(
+    ("before", "result", "after"),
+    [
+        ("mean[N](mean[D](x))", "[]", "mean[N, D](x)"),
+        ("sum[D](softmax[D](x)) * s", "[N]", "s"),
+        ("sum[D](x[N -> M])", "[M]", "sum[D](x[N -> M])"),
+        ("sum[M](where(m, 1, 0) * 1)", "[N]", "sum[M](where(m, 1, 0))"),
+        ("softmax[M](t, mask=m and m)", "[N, M]", "softmax[M](t, mask=m)"),
+        ("softmax[M](where(m, t, 0), mask=m)", "[N, M]", "softmax[M](t, mask=m)"),
+        ("where(pos(N) >= pos(M) and pos(N) > pos(M) - 3, t, 0)", "[N, M]", "where(pos(N) >= pos(M), t, 0)"),
+    ],
+)
+def test_reductions_and_masks(before: str, result: str, after: str) -> None:
+    lines = simplified(before, result)
+    assert lines[-1] == f"return {after}"
+
+
+def test_guards_act_on_request_only() -> None:
+    assert simplified("l2_normalize[D](x * exp(s))")[-1] == "return l2_normalize[D](x * exp(s))"
+    assert simplified("l2_normalize[D](x * exp(s))", guards=True)[-1] == "return l2_normalize[D](x)"
+    steps = attngraph.simplify(HEADER + "    return x / x * y\n", guards=True).steps
+    assert any("differ where it is 0" in step.why for step in steps)
+
+
+def test_a_result_keeps_its_axes() -> None:
+    """What would be left lacks the axes that the result is declared with, so it stays."""
+    assert simplified("x - x")[-1] == "return x - x"
+    assert simplified("x - x + y")[-1] == "return y"
+
+
+def test_a_step_has_a_place() -> None:
+    text = HEADER + "    a = x + 0\n    return a * y\n"
+    [step] = attngraph.simplify(text).steps
+    assert text[step.span.start : step.span.end] == "x + 0"
+    assert (step.rule, step.before, step.after) == ("sum with zero", "x + 0", "x")
+
+
+def test_shared_values_get_one_name() -> None:
+    lines = simplified("softmax[D](exp(x) @ exp(x)[N -> M]^T @ (exp(x)[N -> M] * 1))")
+    assert sum(line.count("exp(") for line in lines) == 1
+
+
+# -- the text ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("guards", [False, True], ids=["exact", "guards"])
+@pytest.mark.parametrize(("path", "name"), NAMES, ids=[name for _, name in NAMES])
+def test_example_stays_a_formula(path: Path, name: str, guards: bool) -> None:
+    """The text checks, its claims hold, and there is nothing left to simplify."""
+    found = attngraph.simplify(attngraph.load(path, name), guards=guards)
+    report = attngraph.check(found.formula)
+    assert report.ok, [d.message for d in report.diagnostics]
+    assert all(verdict.holds for verdict in report.verdicts)
+    again = attngraph.simplify(found.formula, guards=guards)
+    assert not again.steps
+
+
+def test_mistakes_are_reported() -> None:
+    with pytest.raises(attngraph.FormulaError):
+        attngraph.simplify("attention f(x[N]) -> [N]:\n    return z\n")
+    with pytest.raises(attngraph.CompileError, match="no constant `gama`; did you mean `gamma`"):
+        attngraph.simplify(FOLDER / "clipped_softmax_attention.attn", consts={"gama": 1})
+
+
+# -- limits --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operator", ["+", "*", "-", "/"])
+def test_long_chains_end(operator: str) -> None:
+    lines = "".join(f"    a{i} = a{i - 1} {operator} a{i // 2}\n" for i in range(1, 400))
+    text = f"attention f(a0[N]) -> [N]:\n{lines}    return a399\n"
+    begin = time.perf_counter()
+    found = attngraph.simplify(text)
+    assert time.perf_counter() - begin < 30
+    assert len(found.steps) <= MAX_STEPS
+    assert attngraph.check(found.formula).ok
+
+
+def test_deep_nesting_ends() -> None:
+    lines = "".join(f"    a{i} = tanh(-a{i - 1})\n" for i in range(1, 600))
+    found = attngraph.simplify(f"attention f(a0[N]) -> [N]:\n{lines}    return a599\n")
+    assert attngraph.check(found.formula).ok

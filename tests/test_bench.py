@@ -1,0 +1,200 @@
+"""The benchmark suite at tiny sizes: values agree, a wrong result is found, files have the fields that are promised."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import __main__ as bench
+from benchmarks import baselines, measure, results, runner, suite
+from benchmarks.measure import Clock, Timing
+
+TINY = runner.Settings(
+    lengths=(7, 40), sizes=suite.Sizes(1, 2, 8), clock=Clock(0.0, 1, 1), compiled=False, memory=False
+)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Any:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def case(name: str) -> suite.Case:
+    return next(each for each in suite.CASES if each.name == name)
+
+
+def rows_of(one: suite.Case, settings: runner.Settings = TINY) -> list[runner.Row]:
+    found = [each for each_group in runner.run(one, settings) for each in each_group]
+    assert all(isinstance(each, runner.Row) for each in found), [str(each) for each in found]
+    return [each for each in found if isinstance(each, runner.Row)]
+
+
+@pytest.mark.parametrize("name", [each.name for each in suite.CASES])
+@pytest.mark.parametrize("length", [1, 130])
+def test_everybody_computes_the_formula(name: str, length: int) -> None:
+    """In float64, so that a difference is a mistake; 130 is two windows and a rest, two chunks and a rest."""
+    settings = replace(TINY, lengths=(length,), dtype=torch.float64)
+    found = rows_of(case(name), settings)
+    assert {row.contender for row in found} >= {suite.PRODUCT, suite.LITERAL}
+    assert {row.mode for row in found} == set(runner.modes(case(name)))
+    assert any(row.kind == "hand" for row in found)
+    for row in found:
+        assert row.kind == "yardstick" or row.difference is not None
+        assert row.difference is None or row.difference <= 1e-9
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 64])
+def test_loops_by_hand_do_not_depend_on_the_chunk(chunk: int) -> None:
+    q, k, v = torch.randn(3, 2, 2, 23, 4, dtype=torch.float64)
+    for loop in (baselines.causal_linear_loop, baselines.retention_loop, baselines.taylor_loop):
+        torch.testing.assert_close(loop(q, k, v, chunk=chunk), loop(q, k, v, chunk=23), rtol=1e-10, atol=1e-10)
+
+
+def wrong(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Linear attention that forgets the denominator."""
+    return baselines.linear_by_matmul(q, k, v) * 1.01
+
+
+def wrong_case() -> suite.Case:
+    planted = suite.Baseline("planted", wrong)
+    return replace(case("linear_attention"), against=(*case("linear_attention").against, planted))
+
+
+def test_a_wrong_result_is_not_timed() -> None:
+    outcomes = [each for found in runner.run(wrong_case(), TINY) for each in found]
+    assert len(outcomes) == 4  # two lengths, forward and training
+    assert all(isinstance(each, runner.Wrong) and each.contender == "planted" for each in outcomes)
+    assert "`planted` differs by 9.9e-03" in str(outcomes[0]) or "`planted` differs by 1.0e-02" in str(outcomes[0])
+
+
+def test_a_wrong_gradient_is_found() -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> Tensor:
+            return gradient * 2
+
+    def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return baselines.linear_by_matmul(Doubled.apply(q), k, v)  # type: ignore[no-untyped-call]
+
+    planted = replace(case("linear_attention"), against=(*case("linear_attention").against, suite.Baseline("bad", run)))
+    outcomes = {(o.mode, type(o)) for found in runner.run(planted, TINY) for o in found}
+    assert outcomes == {("forward", runner.Row), ("training", runner.Wrong)}
+
+
+def test_a_wrong_result_fails_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "CASES", (wrong_case(),))
+    options = ("--lengths", "16", "--threads", "1", "--no-compile", "--seconds", "0.001", "--output", str(tmp_path))
+    assert bench.main(options) == 1
+    assert "WRONG  linear_attention, forward, N = 16: `planted`" in capsys.readouterr().out
+    assert json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["wrong"][0]["contender"] == "planted"
+
+
+def test_the_command_writes_table_json_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "new"
+    options = ("--only", "retention", "--lengths", "70,32", "--threads", "1", "--no-compile", "--seconds", "0.001")
+    assert bench.main((*options, "--output", str(folder))) == 0
+    printed = capsys.readouterr().out
+    assert "retention, forward, 1 thread; milliseconds" in printed
+    assert "N=32" in printed
+    data = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+    assert data.keys() == {"format", "date", "machine", "settings", "measurements", "overheads", "wrong", "targets"}
+    assert data["format"] == results.FORMAT
+    assert data["settings"]["lengths"] == [32, 70]
+    assert data["machine"].keys() == {"device", "cores", "torch", "python", "system"}
+    fields = {
+        *("formula", "mode", "length", "threads", "contender", "kind", "compiled", "note"),
+        *("median_ms", "spread", "samples_ms", "ratio", "peak_bytes", "difference"),
+    }
+    assert all(each.keys() == fields for each in data["measurements"])
+    assert {each["contender"] for each in data["measurements"]} == {"attngraph", "chunk loop", "literal text"}
+    assert all(each["median_ms"] > 0 for each in data["measurements"])
+    assert all((each["peak_bytes"] or 0) > 0 for each in data["measurements"] if each["length"] == 70)
+    assert data["overheads"][0].keys() == {"formula", "module_us", "bare_us", "overhead_us"}
+    assert data["targets"][0].keys() == {"what", "value", "limit", "unit", "met"}
+    assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / "bench.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--only", "nothing"), ("--lengths", "0"), ("--lengths", "x"), ("--device", "tpu"), ("--output", __file__)],
+)
+def test_unusable_options_are_refused_at_once(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        bench.main(options)
+    assert refused.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+# -- clocks and counters ---------------------------------------------------------------------------------------
+
+
+def test_peak_counts_scratch_memory_and_what_is_freed_on_the_way() -> None:
+    x = torch.randn(1000, 1000)
+
+    def call() -> Tensor:
+        big = torch.cat([x, x])  # 8 MB
+        small = big.sum()
+        del big
+        return small + (x + 1).sum()  # 4 MB, after the 8 are free
+
+    found = measure.peak_bytes(call, torch.device("cpu"))
+    assert 8_000_000 <= found < 8_100_000
+
+
+def test_ratio_is_that_of_rounds_and_spread_that_of_the_middle_half() -> None:
+    slow, quick = Timing((2.0, 20.0, 4.0)), Timing((1.0, 10.0, 2.0))
+    assert slow.over(quick) == 2.0
+    assert Timing((1.0, 2.0, 3.0, 4.0, 5.0)).spread == pytest.approx(2 / 3)
+
+
+def test_the_fastest_choice_is_taken() -> None:
+    x = torch.randn(1)
+    variants = {count: partial(_spin, count) for count in (20_000, 100, 40_000)}
+    assert measure.fastest(variants, (x,)) == 100
+
+
+def _spin(count: int, x: Tensor) -> Tensor:
+    for _ in range(count):
+        pass
+    return x
+
+
+@pytest.mark.parametrize("bad", [torch.tensor([1.0, float("nan")]), torch.ones(3), torch.tensor([1.0, float("inf")])])
+def test_a_difference_is_infinite_where_values_are_no_numbers_or_shapes_differ(bad: Tensor) -> None:
+    assert measure.difference([bad], [torch.ones(2)]) == float("inf")
+
+
+def test_targets_compare_like_with_like() -> None:
+    def row(contender: str, kind: suite.Kind, seconds: float, compiled: bool = False, threads: int = 1) -> runner.Row:
+        timing = Timing((seconds,))
+        return runner.Row("f", "forward", 64, threads, contender, kind, compiled, "", timing, 1.0, 1, 0.0)
+
+    found = [
+        row("attngraph", "product", 3.0),
+        row("by hand", "hand", 2.0),
+        row("slower", "hand", 2.5),
+        row("other function", "yardstick", 0.1),
+        row("attngraph, torch.compile", "product", 1.0, True),
+        row("by hand, torch.compile", "hand", 2.0, True),
+        row("attngraph", "product", 9.0, threads=2),
+        row("by hand", "hand", 1.0, threads=2),
+    ]
+    verdicts = list(results.verdicts(found, [runner.Overhead("f", 30.0, 18.0, 12.0)]))
+    assert [(each.value, each.met) for each in verdicts] == [(1.5, False), (0.5, True), (12.0, False)]
+    assert verdicts[0].what == "f, forward, N = 64, 1 thread: attngraph over by hand"
