@@ -32,7 +32,7 @@ COMPILER_LAYERS = (
     ("elaborate", "facts", "initial", "inline", "lints", "rewrite", "rules", "scalars", "scope", "separation"),
     ("facts.state", "lowerings", "normal", "order", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
-    ("claims", "equivalence", "forms", "pipeline"),
+    ("claims", "dense", "equivalence", "exact", "forms", "pipeline", "residues"),
 )
 
 # What a package may import from outside, besides the standard library.
