@@ -2,7 +2,7 @@
 
     import attngraph
 
-    formula = attngraph.load("examples/linear_attention.attn")
+    formula = attngraph.load("examples/linear/linear_attention.attn")
     report = attngraph.check(formula)        # types, cost, claims: no torch needed
     module = attngraph.compile(formula)      # a torch.nn.Module
     shorter = attngraph.simplify(formula)    # what cancels is gone; `shorter.steps` says why

@@ -2,7 +2,7 @@
 
     from attngraph.nn import MultiheadAttention
 
-    layer = MultiheadAttention(512, 8, batch_first=True, formula="examples/linear_attention.attn")
+    layer = MultiheadAttention(512, 8, batch_first=True, formula="examples/linear/linear_attention.attn")
     output, _ = layer(x, x, x)
 """
 

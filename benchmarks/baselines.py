@@ -190,10 +190,10 @@ def _band(batch: Tensor, head: Tensor, n: Tensor, m: Tensor) -> Tensor:
 
 
 BAND = 128
-"""Tokens that the sliding window sees before the query, as in examples/sliding_window_attention.attn."""
+"""Tokens that the sliding window sees before the query, as in the example `sliding_window_attention`."""
 
 WINDOW = 49
-"""Tokens of a window, as in examples/swin_window.attn."""
+"""Tokens of a window, as in the example `swin_window`."""
 
 
 def windows_by_view(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

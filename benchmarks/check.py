@@ -17,12 +17,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 from attngraph.compiler.pipeline import check_source
 from attngraph.grammar.source import Source
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from . import examples
+
 START_LIMIT = 0.7  # seconds
 FORMULA_LIMIT = 5.0  # milliseconds, for the mean over a set
 
@@ -81,11 +81,11 @@ def measure(name: str, texts: Sequence[Source], runs: int) -> Times:
 
 def start_up(runs: int) -> float:
     """Median seconds of `attngraph check` on one small file, in a process of its own."""
-    command = [sys.executable, "-m", "attngraph", "check", str(EXAMPLES / "softmax_attention.attn")]
+    command = [sys.executable, "-m", "attngraph", "check", str(examples.find("softmax_attention"))]
     found = []
     for _ in range(runs):
         start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, cwd=EXAMPLES.parent)
+        subprocess.run(command, check=True, capture_output=True, cwd=examples.FOLDER.parent)
         found.append(time.perf_counter() - start)
     return statistics.median(found)
 
@@ -95,11 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check", description="How fast formulas are checked.")
     parser.add_argument("--runs", type=int, default=5, help="repetitions of every measurement (default: 5)")
     runs = max(1, parser.parse_args(argv).runs)
-    examples = [Source(path.name, path.read_text(encoding="utf-8")) for path in sorted(EXAMPLES.glob("*.attn"))]
+    published = [Source(path.name, path.read_text(encoding="utf-8")) for path in examples.FILES]
     made = [Source("generated.attn", text) for text in generated()]
     check_source(made[0])  # the parser is built once
     started = start_up(runs)
-    sets = [measure("examples", examples, runs), measure("generated", made, runs)]
+    sets = [measure("examples", published, runs), measure("generated", made, runs)]
     print(f"start of `attngraph check`: {started:.2f} s, median of {runs} (limit {START_LIMIT} s)\n")
     print(f"{'formulas':<12}{'count':>6}{'median':>9}{'mean':>9}{'worst':>9}{'per second':>12}  slowest")
     for each in sets:

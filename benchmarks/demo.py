@@ -22,7 +22,8 @@ import attngraph
 from attngraph.cli import main as attngraph_command
 from attngraph.report import render_diagnostics
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+from . import examples
+
 # Evaluating a formula in another order changes the last digits of float64 and nothing else.
 TOLERANCE = 1e-12
 LEAST_ACCURACY = 0.95
@@ -84,9 +85,9 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def example(name: str) -> str:
-    """The path of an example, short enough to read."""
-    return os.path.relpath(EXAMPLES / name)
+def short(path: Path) -> str:
+    """A path, short enough to read."""
+    return os.path.relpath(path)
 
 
 # -- the steps ---------------------------------------------------------------------------------------------
@@ -94,8 +95,8 @@ def example(name: str) -> str:
 
 def check_examples() -> list[Outcome]:
     """The table of `attngraph check examples`: it fails if a type is wrong or a claim does not hold."""
-    say(f"$ attngraph check {example('')}")
-    code = attngraph_command(["check", example("")])
+    say(f"$ attngraph check {short(examples.FOLDER)}")
+    code = attngraph_command(["check", short(examples.FOLDER)])
     return [Outcome("the examples type-check and keep their claims", code == 0)]
 
 
@@ -111,8 +112,8 @@ def explain_mistakes() -> list[Outcome]:
 
 def compile_and_compare(name: str, seed: int) -> Outcome:
     """The generated source, and its values and gradients beside plain PyTorch in float64."""
-    say((EXAMPLES / f"{name}.attn").read_text(encoding="utf-8").split("\n\nattention", 1)[0].rstrip() + "\n")
-    module = attngraph.compile(EXAMPLES / f"{name}.attn")
+    say((examples.find(name)).read_text(encoding="utf-8").split("\n\nattention", 1)[0].rstrip() + "\n")
+    module = attngraph.compile(examples.find(name))
     say("-- the generated module\n")
     say(str(module.source).rstrip() + "\n")
     generator = torch.Generator().manual_seed(seed)
@@ -157,7 +158,7 @@ def learn_digits(seed: int) -> list[Outcome]:
     )
     outcomes = []
     for name in ("softmax_attention", "linear_attention"):
-        formula = attngraph.load(EXAMPLES / f"{name}.attn")
+        formula = attngraph.load(examples.find(name))
         model = digits.classifier(lambda formula=formula: attngraph.compile(formula), seed)  # type: ignore[misc]
         say(f"\n{name}, {formula.report.order}; {sum(weight.numel() for weight in model.parameters()):,} weights")
         last = digits.Epoch(0, float("inf"), 0.0, 0.0)
@@ -180,11 +181,11 @@ def draw_pictures(folder: Path) -> list[Outcome]:
     paths, codes = [], []
     for stage in ("written", "compiled"):
         path = folder / f"linear_attention_{stage}.svg"
-        source = example("linear_attention.attn")
+        source = short(examples.find("linear_attention"))
         codes.append(attngraph_command(["draw", source, "linear_attention", "-o", str(path), "--stage", stage]))
         paths.append(path)
     names = ("softmax_attention", "linear_attention")
-    paths += draw_growth([growth(attngraph.load(EXAMPLES / f"{name}.attn").report) for name in names], folder)
+    paths += draw_growth([growth(attngraph.load(examples.find(name)).report) for name in names], folder)
     for path in paths:
         say(f"  {path}")
     return [Outcome(f"{len(paths)} pictures are in {folder}", not any(codes) and all(path.exists() for path in paths))]

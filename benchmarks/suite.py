@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,10 +17,9 @@ from torch import Tensor, nn
 import attngraph
 from attngraph.compiler.module import compile as build
 
-from . import baselines
+from . import baselines, examples
 from .baselines import Attention
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PRODUCT, LITERAL = "attngraph", "literal text"
 COMPILED = ", torch.compile"
 
@@ -53,7 +51,7 @@ class Baseline:
 class Case:
     """One formula of the suite.
 
-    name: of the formula, which stands in examples/<file>.attn; file: None for the same name.
+    name: of the formula, one of examples/.
     inputs: the axes of every input with the batch axis B, as words: `B H N D`.
     widths: sizes other than B, H and N where they are not those of the run (D = E = 64).
     parameters: axes whose size the module is built with.
@@ -65,7 +63,6 @@ class Case:
     name: str
     inputs: tuple[str, ...]
     against: tuple[Baseline, ...]
-    file: str | None = None
     widths: Mapping[str, int] | None = None
     parameters: tuple[str, ...] = ()
     training: bool = False
@@ -110,7 +107,6 @@ CASES: tuple[Case, ...] = (
             Baseline("flash-linear-attention reference", prepare=baselines.library_linear, kind="library"),
             Baseline("causal softmax (SDPA)", baselines.fused_causal, kind="yardstick"),
         ),
-        file="linear_attention",
         training=True,
         compiled=True,
         loop=True,
@@ -144,7 +140,6 @@ CASES: tuple[Case, ...] = (
         "causal_softmax_attention",
         QKV,
         (Baseline("SDPA, is_causal", baselines.fused_causal),),
-        file="softmax_attention",
         training=True,
     ),
     Case(
@@ -169,7 +164,6 @@ CASES: tuple[Case, ...] = (
         "unified_token_mixing_conv",
         ("B N C",),
         (Baseline("FFT by hand", baselines.convolution_by_fft),),
-        file="unified_token_mixing_linear",
         parameters=("N", "C"),
     ),
     Case(
@@ -211,7 +205,7 @@ def problem(case: Case, sizes: Mapping[str, int], device: torch.device, dtype: t
 
     Errors: ValueError if the formula has mistakes.
     """
-    report = attngraph.load(EXAMPLES / f"{case.file or case.name}.attn", case.name).report
+    report = attngraph.load(examples.find(case.name), case.name).report
     if report.formula is None or report.plan is None:
         raise ValueError(f"{case.name} has mistakes")
     known = {axis: sizes[axis] for axis in case.parameters}

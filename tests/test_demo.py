@@ -13,13 +13,13 @@ from torch import nn
 from transformers.models.vit.modeling_vit import ViTAttention
 
 import attngraph
-from benchmarks import demo, digits, pictures
+from benchmarks import demo, digits, examples, pictures
 
 NAMES = ("softmax_attention", "linear_attention")
 
 
 def attention(name: str) -> Callable[[], nn.Module]:
-    return partial(attngraph.compile, demo.EXAMPLES / f"{name}.attn")
+    return partial(attngraph.compile, examples.find(name))
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def test_unusable_options_are_refused_at_once(option: tuple[str, str], capsys: p
 
 
 def test_growth_is_the_polynomial_at_every_length() -> None:
-    written, compiled = pictures.growth(attngraph.load(demo.EXAMPLES / "linear_attention.attn").report)
+    written, compiled = pictures.growth(attngraph.load(examples.find("linear_attention")).report)
     assert written.lengths == compiled.lengths == pictures.LENGTHS
     assert written.time[-1] / written.time[-2] == pytest.approx(4, rel=1e-2)
     assert compiled.time[-1] / compiled.time[-2] == pytest.approx(2, rel=1e-6)
@@ -204,6 +204,6 @@ def test_pictures_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_same_costs_give_the_same_file(tmp_path: Path) -> None:
-    pairs = [pictures.growth(attngraph.load(demo.EXAMPLES / f"{name}.attn").report) for name in NAMES]
+    pairs = [pictures.growth(attngraph.load(examples.find(name)).report) for name in NAMES]
     texts = [pictures.draw_growth(pairs, tmp_path)[0].read_bytes() for _ in range(2)]
     assert texts[0] == texts[1]

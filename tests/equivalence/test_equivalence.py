@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from attngraph.compiler.pipeline import check_source, read
 from attngraph.compiler.report import Report
 from attngraph.compiler.simplify import simplify
 from attngraph.grammar.source import Source
+from benchmarks import examples
 
-FOLDER = Path(__file__).parents[2] / "examples"
 HEADER = "attention f(q[N, D], k[M, D], v[M, E], b[N, M]) -> [N, E]:\n"
 
 
@@ -174,7 +173,7 @@ def test_mistakes_are_reported() -> None:
 
 
 def _reports() -> list[Report]:
-    sources = [read(path) for path in sorted(FOLDER.glob("*.attn"))]
+    sources = [read(path) for path in examples.FILES]
     return [report for source in sources if isinstance(source, Source) for report in check_source(source)]
 
 

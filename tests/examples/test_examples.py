@@ -15,11 +15,10 @@ import attngraph
 from attngraph.grammar import ast
 from attngraph.grammar.parser import parse
 from attngraph.grammar.source import Source
+from benchmarks import examples
 
 from .cases import EXAMPLES, Base, Example, normal
 
-FOLDER = Path(__file__).parents[2] / "examples"
-FILES = sorted(FOLDER.glob("*.attn"))
 YEAR = re.compile(r"\b(19|20)\d\d\b")
 AUTHORS = re.compile(r"\b[A-Z][\w'-]+(( et al\.)|(, [A-Z][\w'-]+)+)?, [A-Z\w]")
 
@@ -31,7 +30,7 @@ def _read(path: Path) -> ast.File:
 
 
 FORMULAS: dict[str, tuple[Path, ast.Formula]] = {
-    formula.name: (path, formula) for path in FILES for formula in _read(path).formulas
+    formula.name: (path, formula) for path in examples.FILES for formula in _read(path).formulas
 }
 CASES = [
     pytest.param(name, index, id=f"{name}-{index}")
@@ -124,7 +123,7 @@ def test_values_and_gradients(name: str, index: int) -> None:
 
 def test_every_formula_has_a_reference() -> None:
     assert FORMULAS.keys() == EXAMPLES.keys()
-    assert len(FILES) >= 26
+    assert len(examples.FILES) >= 26
 
 
 def test_reference_has_the_name_of_its_formula() -> None:
@@ -133,7 +132,7 @@ def test_reference_has_the_name_of_its_formula() -> None:
         assert example.reference.__name__ == shared.get(name, name)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", examples.FILES, ids=lambda path: path.stem)
 def test_file_is_named_after_its_main_formula(path: Path) -> None:
     assert _read(path).formulas[0].name == path.stem
 

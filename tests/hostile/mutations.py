@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, composite
 
 from attngraph.compiler.ops import BY_SPELLING
+from benchmarks import examples
 from tests.property.attention import attentions
 from tests.property.programs import programs
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 TOKEN = re.compile(r"\s+|\w+|[-+*/^@=<>!]+|.", re.DOTALL)
 
 WORDS = (
@@ -80,7 +79,7 @@ WHOLE = (
 
 @cache
 def example_texts() -> tuple[str, ...]:
-    return tuple(path.read_text(encoding="utf-8") for path in sorted(EXAMPLES.glob("*.attn")))
+    return tuple(path.read_text(encoding="utf-8") for path in examples.FILES)
 
 
 @composite

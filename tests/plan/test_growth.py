@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,20 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.flop_counter import FlopCounterMode
 
-import attngraph
 from attngraph.compiler.emit.arguments import constructor_arguments
 from attngraph.compiler.emit.settle import plan_sizes
 from attngraph.compiler.example import example_inputs
 from attngraph.compiler.facts.cost import Sequence
-from attngraph.compiler.formula import Formula
 from attngraph.compiler.module import compile as build
 from attngraph.compiler.pipeline import check_source
 from attngraph.compiler.report import Report
 from attngraph.compiler.sizes import Poly
 from attngraph.grammar.source import Source
-from tests.lowerings.formulas import LINEAR, LOCAL, PREFIXES, SCANS, SIGNS, TRANSFORMS, Case
+from benchmarks import examples
 
-FOLDER = Path(__file__).parents[2] / "examples"
 LENGTHS = (140, 280, 560, 1120)
 BATCH = 3  # of example inputs
 SIZES: Mapping[str, Mapping[str, int]] = {
@@ -61,7 +57,7 @@ class Live(TorchDispatchMode):
 
 def _linear_examples() -> list[Report]:
     found = []
-    for path in sorted(FOLDER.glob("*.attn")):
+    for path in examples.FILES:
         for report in check_source(Source(str(path), path.read_text(encoding="utf-8"))):
             if any(verdict.text == "linear" and verdict.holds for verdict in report.verdicts):
                 found.append(report)

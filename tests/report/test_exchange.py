@@ -8,7 +8,6 @@ import math
 import pkgutil
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,13 +20,12 @@ from attngraph.compiler.ops.base import Op
 from attngraph.compiler.pipeline import check_source
 from attngraph.exchange import GraphFormatError, _operations, from_json, to_json
 from attngraph.grammar.source import Source
-
-EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.attn"))
+from benchmarks import examples
 
 
 def graphs() -> list[tuple[str, Graph]]:
     found = []
-    for path in EXAMPLES:
+    for path in examples.FILES:
         for report in check_source(Source(path.name, path.read_text(encoding="utf-8"))):
             if report.formula is not None and report.plan is not None:
                 found += [(f"{report.name} written", report.formula.graph), (f"{report.name} compiled", report.plan)]

@@ -9,11 +9,11 @@ import pytest
 
 import attngraph
 from attngraph.compiler.rewrite import MAX_STEPS
+from benchmarks import examples
 
-FOLDER = Path(__file__).parents[2] / "examples"
 NAMES = [
     (path, report.name)
-    for path in sorted(FOLDER.glob("*.attn"))
+    for path in examples.FILES
     for report in attngraph.compiler.pipeline.check_source(attngraph.compiler.pipeline.read(path))
 ]
 HEADER = "attention f(x[N, D], y[N, D], s[N], m[N, M] bool, t[N, M]) -> [N, D]:\n"
@@ -30,8 +30,8 @@ def simplified(expression: str, result: str = "[N, D]", *, guards: bool = False,
     return body(attngraph.simplify(text, guards=guards).text)
 
 
-def example(name: str, file: str = "", *, guards: bool = False) -> list[str]:
-    formula = attngraph.load(FOLDER / f"{file or name}.attn", name)
+def example(name: str, *, guards: bool = False) -> list[str]:
+    formula = attngraph.load(examples.find(name), name)
     return body(attngraph.simplify(formula, guards=guards).text)
 
 
@@ -69,7 +69,7 @@ def test_attnzero_80_is_the_value_scaled() -> None:
 
 
 def test_residual_cancels_in_a_normalised_difference() -> None:
-    assert example("fod_i2_block", "fod_correlation")[-1] == "return layer_norm[C](intra[C2 -> C] - inter[C2 -> C])"
+    assert example("fod_i2_block")[-1] == "return layer_norm[C](intra[C2 -> C] - inter[C2 -> C])"
 
 
 def test_convex_mixture_of_stochastic_rows_needs_no_normalisation() -> None:
@@ -79,7 +79,7 @@ def test_convex_mixture_of_stochastic_rows_needs_no_normalisation() -> None:
 
 
 def test_prefactor_that_a_row_normaliser_ignores() -> None:
-    last = example("fod_rbf_target", "fod_correlation")[-1]
+    last = example("fod_rbf_target")[-1]
     assert last == "return softmax[M](-sum[S](square(distance / spread)) / 2)"
 
 
@@ -88,7 +88,7 @@ def test_softmax_in_three_passes() -> None:
 
 
 def test_clamp_that_cannot_act_with_fixed_constants() -> None:
-    path = FOLDER / "clipped_softmax_attention.attn"
+    path = examples.find("clipped_softmax_attention")
     assert body(attngraph.simplify(path, consts={"gamma": 0, "zeta": 1}).text)[-1] == "return p @ v"
     # a constant can be overridden, so its default proves nothing
     assert "clamp" in attngraph.simplify(path).text
@@ -190,7 +190,7 @@ def test_mistakes_are_reported() -> None:
     with pytest.raises(attngraph.FormulaError):
         attngraph.simplify("attention f(x[N]) -> [N]:\n    return z\n")
     with pytest.raises(attngraph.CompileError, match="no constant `gama`; did you mean `gamma`"):
-        attngraph.simplify(FOLDER / "clipped_softmax_attention.attn", consts={"gama": 1})
+        attngraph.simplify(examples.find("clipped_softmax_attention"), consts={"gama": 1})
 
 
 # -- limits --------------------------------------------------------------------------------------------
