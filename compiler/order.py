@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from functools import partial, reduce
 
 from .graph import Builder, Node
-from .lowerings import causal, fused, prefix, toeplitz
+from .lowerings.lowering import Lowering
+from .lowerings.masks import behind_masks
+from .lowerings.portfolio import PORTFOLIO
+from .lowerings.request import Request
 from .normal import Factor, Names, SumProduct, Term
 from .ops.arithmetic import Add, Divide, Multiply
 from .ops.contraction import Contraction
 from .ops.layout import Broadcast, Rename, Reorder
 from .ops.leaves import Literal
-from .ops.logic import Where
 from .ops.reductions import Sum
 from .sizes import Facts
 
@@ -78,70 +80,23 @@ def evaluate(form: SumProduct, setting: Setting) -> tuple[Node, float]:
 
 
 def _term(term: Term, common: list[Factor], axes: tuple[str, ...], setting: Setting) -> tuple[Node, float]:
-    builder, size = setting.builder, setting.size
     factors = [f for f in term.factors if f not in common]
-    product = partial(_multiply, axes, setting)
-    scan = causal.match(factors, term.bound, builder, setting.facts, setting.constants, product)
-    if isinstance(scan, str):
-        scan = prefix.match(factors, term.bound, builder, product)
-    if isinstance(scan, str):
-        made = fused.match(
-            factors,
-            term.bound,
-            builder,
-            setting.facts,
-            setting.constants,
-            setting.only_here,
-            setting.couples,
-            product,
-        )
+    request = Request(
+        factors=tuple(factors),
+        bound=term.bound,
+        builder=setting.builder,
+        facts=setting.facts,
+        constants=setting.constants,
+        names=setting.names,
+        only_here=setting.only_here,
+        couples=setting.couples,
+        product=partial(_multiply, axes, setting),
+    )
+    for match in PORTFOLIO:
+        made = match(request)
         if isinstance(made, Node):
-            return made, 0.0  # reads the same products, and stores less
-    if isinstance(scan, str):
-        factors = _behind_masks(factors, builder)
-        scan = toeplitz.match(factors, term.bound, builder, setting.facts, setting.names, product)
-    if isinstance(scan, Node):
-        return scan, graph_cost(scan, frozenset(f.node for f in factors), size)
-    return _product_of(factors, term.bound, axes, setting)
-
-
-def _behind_masks(factors: list[Factor], builder: Builder) -> list[Factor]:
-    """The factors, with masks selecting where a product might meet an infinity that they hide.
-
-    `where(lag >= 0, 0.5^lag, 0)` is the product of its mask and of a decay that grows without bound where the
-    mask is 0, and 0 times infinity is no number.
-    """
-    masks = [f for f in factors if isinstance(f.node.op, Where) and not f.inverse and _is_indicator(f.node)]
-    for mask in masks:
-        condition, yes, _ = mask.node.inputs
-        shown = _is_literal(yes, 1)
-        hidden = [
-            f
-            for f in factors
-            if f not in masks
-            and not isinstance(f.node.op, Contraction)
-            and len(set(f.axes) & set(condition.axes)) > 1
-            and not f.node.op.is_given()
-        ]
-        if not hidden:
-            continue
-        for factor in hidden:
-            aside = builder.make(Literal(1.0 if factor.inverse else 0.0))
-            branches = (factor.node, aside) if shown else (aside, factor.node)
-            selected = Factor(builder.make(Where(), condition, *branches), factor.inverse)
-            factors = [selected if f is factor else f for f in factors]
-        if any(not factor.inverse for factor in hidden):  # one of them carries the zeros
-            factors = [f for f in factors if f is not mask]
-    return factors
-
-
-def _is_indicator(node: Node) -> bool:
-    _, yes, no = node.inputs
-    return (_is_literal(yes, 1) and _is_literal(no, 0)) or (_is_literal(yes, 0) and _is_literal(no, 1))
-
-
-def _is_literal(node: Node, value: float) -> bool:
-    return isinstance(node.op, Literal) and node.op.value == value
+            return made, graph_cost(made, frozenset(f.node for f in factors), setting.size)
+    return _product_of(behind_masks(factors, setting.builder), term.bound, axes, setting)
 
 
 def _multiply(axes: tuple[str, ...], setting: Setting, factors: list[Factor], bound: frozenset[str]) -> Node:
@@ -173,6 +128,8 @@ def graph_cost(root: Node, leaves: frozenset[Node], size: Callable[[str], float]
         if node in seen or not node.inputs:
             continue
         seen.add(node)
+        if isinstance(node.op, Lowering) and node.op.absorbs:
+            continue
         stack.extend(node.inputs)
         if isinstance(node.op, Reorder | Rename) or not node.axes:
             continue

@@ -25,10 +25,11 @@ from ..ops.layout import Broadcast, Rename
 from ..ops.leaves import Literal
 from ..ops.logic import Where
 from ..ops.selection import Shift
-from ..sizes import Facts, Poly, Truth
+from ..sizes import Poly, Truth
 from ..structure import affine, gate_level, lag_at_least, lag_coefficient
 from ..types import Kind, Type, promote
 from .lowering import Lowering
+from .request import Request
 
 CHUNK = 64
 ELEMENT_CHUNK = 16
@@ -120,18 +121,10 @@ class Weight:
     rate: Node | None = None
 
 
-def match(
-    factors: Sequence[Factor],
-    bound: frozenset[str],
-    builder: Builder,
-    facts: Facts,
-    constants: Mapping[str, int | float],
-    product: Callable[[list[Factor], frozenset[str]], Node],
-) -> Node | str:
-    """The scan that computes a sum of products, or why there is none.
-
-    product: multiplies factors and sums axes that only they carry.
-    """
+def match(request: Request) -> Node | str:
+    """The scan that computes a sum of products, or why there is none."""
+    factors, bound, builder = request.factors, request.bound, request.builder
+    facts, constants, product = request.facts, request.constants, request.product
     free = {axis for factor in factors for axis in factor.axes} - bound
     pairs = {
         (n, m)

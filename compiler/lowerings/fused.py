@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,11 +17,12 @@ from ..ops.layout import Broadcast, Reorder
 from ..ops.leaves import Literal, Size
 from ..ops.logic import Where
 from ..ops.normalisations import Softmax
-from ..sizes import Facts, Poly, Truth
+from ..sizes import Poly, Truth
 from ..structure import lag_at_least
 from ..types import Kind, Type, promote
 from .local import local
 from .lowering import Lowering
+from .request import Request
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class FusedSoftmax(Lowering):
         "each row of the map is normalised while it is summed, with the largest score so far subtracted, so the map "
         "is never stored"
     )
+    absorbs: ClassVar[bool] = True
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "value")
     optional: ClassVar[tuple[str, ...]] = ("mask", "bias")
     kernel: ClassVar[str] = "scaled_dot_product_attention"
@@ -101,28 +102,17 @@ class _Scores:
     bias: Node | None = None
 
 
-def match(
-    factors: Sequence[Factor],
-    bound: frozenset[str],
-    builder: Builder,
-    facts: Facts,
-    constants: Mapping[str, int | float],
-    only_here: Callable[[Node], bool],
-    couples: Callable[[Node], bool],
-    product: Callable[[list[Factor], frozenset[str]], Node],
-) -> Node | str:
-    """The fused attention that computes a sum over one softmax and other factors, or why there is none.
-
-    only_here: whether nothing else reads a value, so that it need not be stored; couples: whether a
-        value is itself as large as the map.
-    """
+def match(request: Request) -> Node | str:
+    """The fused attention that computes a sum over one softmax and other factors, or why there is none."""
+    factors, bound, builder, product = request.factors, request.bound, request.builder, request.product
+    facts, couples = request.facts, request.couples
     found = [f for f in factors if isinstance(f.node.op, Softmax) and not f.inverse and set(f.node.op.axes) <= bound]
     if len(found) != 1:
         return "there is not exactly one softmax among the factors"
     [softmax] = found
     op = softmax.node.op
     assert isinstance(op, Softmax)
-    if len(op.axes) != 1 or not only_here(softmax.node):
+    if len(op.axes) != 1 or not request.only_here(softmax.node):
         return "the softmax runs over several axes, or something else reads it"
     [m] = op.axes
     scores = _scores(softmax.node.inputs[0], builder)
@@ -154,7 +144,7 @@ def match(
     outer = tuple(axis for axis in value.axes if axis != m and axis not in batch)
     near = None
     if "mask" in op.given and scores.bias is None:
-        near = local(softmax.node.inputs[1], n, m, inner, outer, batch, facts, constants)
+        near = local(softmax.node.inputs[1], n, m, inner, outer, batch, facts, request.constants)
     if near is not None:
         scale = builder.make(Literal(1.0))
         for kind, number in scores.numbers:

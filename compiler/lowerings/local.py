@@ -26,6 +26,7 @@ class _Local(Lowering):
     the scores.
     """
 
+    absorbs: ClassVar[bool] = True
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "value", "scale")
     separable: ClassVar[bool] = True
     kernel: ClassVar[str]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import pyast
-from ..graph import Builder, Node
+from ..graph import Node
 from ..normal import Factor
 from ..ops.base import Emitter, Operand
 from ..ops.layout import Broadcast
@@ -17,6 +16,7 @@ from ..sizes import Poly
 from ..structure import lag_at_least
 from ..types import Kind, Type, promote
 from .lowering import Lowering
+from .request import Request
 
 CHUNK = 64
 
@@ -76,13 +76,9 @@ class PrefixSoftmax(Lowering):
         return pyast.method(scan, "unflatten", -1, sizes)
 
 
-def match(
-    factors: Sequence[Factor],
-    bound: frozenset[str],
-    builder: Builder,
-    product: Callable[[list[Factor], frozenset[str]], Node],
-) -> Node | str:
+def match(request: Request) -> Node | str:
     """The prefix softmax that computes a sum over one softmax and other factors, or why there is none."""
+    factors, bound, builder, product = request.factors, request.bound, request.builder, request.product
     found = [factor for factor in factors if isinstance(factor.node.op, Softmax) and not factor.inverse]
     if len(found) != 1:
         return "there is no softmax among the factors"

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import pyast
-from ..graph import Builder, Node
-from ..normal import Factor, Names
+from ..graph import Node
+from ..normal import Factor
 from ..ops.arithmetic import Subtract
 from ..ops.base import Emitter, Operand
 from ..ops.layout import Broadcast
 from ..ops.leaves import Position, Size
-from ..sizes import Facts, Poly, Truth
+from ..sizes import Poly, Truth
 from ..structure import on_lag
 from ..types import Kind, Type, promote
 from .lowering import Lowering
+from .masks import behind_masks
+from .request import Request
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,10 @@ class ToeplitzProduct(Lowering):
         )
 
 
-def match(
-    factors: Sequence[Factor],
-    bound: frozenset[str],
-    builder: Builder,
-    facts: Facts,
-    names: Names,
-    product: Callable[[list[Factor], frozenset[str]], Node],
-) -> Node | str:
+def match(request: Request) -> Node | str:
     """The Toeplitz product that computes a sum of products, or why there is none."""
+    bound, builder, names, product = request.bound, request.builder, request.names, request.product
+    factors = behind_masks(request.factors, builder)
     pairs = [
         (n, m)
         for factor in factors
@@ -89,7 +85,7 @@ def match(
     ]
     for n, m in dict.fromkeys(pairs):
         coupling = [factor for factor in factors if n in factor.axes and m in factor.axes]
-        if facts.equal(Poly.symbol(n), Poly.symbol(m)) is not Truth.YES:
+        if request.facts.equal(Poly.symbol(n), Poly.symbol(m)) is not Truth.YES:
             continue
         if not all(on_lag(f.node, n, m, builder.make(Position(n)), builder) for f in coupling):
             continue
