@@ -112,6 +112,8 @@ class Op:
     #: multiplication, comparison or call of an elementary function
     flops_per_element: ClassVar[int] = 1
     elementwise: ClassVar[bool] = False
+    #: how often the elements along its axes are gone through, one after the other, until the result is there
+    sweeps: ClassVar[int] = 1
     #: whether a value that couples two sequence axes can be taken apart through this operation, because
     #: it is a product, a sum or only a change of layout
     separable: ClassVar[bool] = False

@@ -59,6 +59,7 @@ class Softmax(Normalisation):
     """
 
     spelling: ClassVar[str] = "softmax"
+    sweeps: ClassVar[int] = 3
     operands: ClassVar[tuple[str, ...]] = ("s",)
     optional: ClassVar[tuple[str, ...]] = ("mask",)
     flops_per_element: ClassVar[int] = 5
@@ -99,6 +100,7 @@ class LogSoftmax(Normalisation):
     """
 
     spelling: ClassVar[str] = "log_softmax"
+    sweeps: ClassVar[int] = 3
     operands: ClassVar[tuple[str, ...]] = ("s",)
     flops_per_element: ClassVar[int] = 5
 
@@ -116,6 +118,7 @@ class L1Normalize(Normalisation):
     """
 
     spelling: ClassVar[str] = "l1_normalize"
+    sweeps: ClassVar[int] = 2
     flops_per_element: ClassVar[int] = 3
     eps: Poly = attribute("1e-12", doc="the smallest divisor")
 
@@ -136,6 +139,7 @@ class L2Normalize(Normalisation):
     """
 
     spelling: ClassVar[str] = "l2_normalize"
+    sweeps: ClassVar[int] = 2
     flops_per_element: ClassVar[int] = 3
     eps: Poly = attribute("1e-12", doc="the smallest divisor")
 
@@ -199,6 +203,7 @@ class LayerNorm(_Scaled):
     """
 
     spelling: ClassVar[str] = "layer_norm"
+    sweeps: ClassVar[int] = 3
     optional: ClassVar[tuple[str, ...]] = ("gain", "shift")
     flops_per_element: ClassVar[int] = 5
     function: ClassVar[str] = "torch.nn.functional.layer_norm"
@@ -217,6 +222,7 @@ class RmsNorm(_Scaled):
     """
 
     spelling: ClassVar[str] = "rms_norm"
+    sweeps: ClassVar[int] = 2
     optional: ClassVar[tuple[str, ...]] = ("gain",)
     flops_per_element: ClassVar[int] = 3
     function: ClassVar[str] = "torch.nn.functional.rms_norm"

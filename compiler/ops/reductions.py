@@ -203,6 +203,7 @@ class Variance(Reduction):
     """
 
     spelling: ClassVar[str] = "var"
+    sweeps: ClassVar[int] = 2
     flops_per_element: ClassVar[int] = 4
     ddof: Poly = attribute(0, doc="what is subtracted from the number of elements")
 
@@ -235,6 +236,7 @@ class LogSumExp(Reduction):
     """
 
     spelling: ClassVar[str] = "logsumexp"
+    sweeps: ClassVar[int] = 2
     flops_per_element: ClassVar[int] = 4
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:

@@ -28,6 +28,7 @@ class SegmentSoftmax(Op):
     """
 
     spelling: ClassVar[str] = "segment_softmax"
+    sweeps: ClassVar[int] = 3
     family: ClassVar[str] = "normalisations"
     brackets: ClassVar[Brackets] = Brackets.AXIS
     operands: ClassVar[tuple[str, ...]] = ("s", "group")
