@@ -95,6 +95,7 @@ class Sign(Function):
     torch: ClassVar[str] = "torch.sign"
     number: ClassVar[str] = "(1 if x > 0 else 0) - (1 if x < 0 else 0)"
     keeps_int: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -375,6 +376,7 @@ class _Rounding(Function):
     """Rounding to whole numbers: an int stays as it is, a real value stays real. The gradient is 0."""
 
     keeps_int: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         return operands[0].expression if result.kind is Kind.INT else super().emit(emitter, result, *operands)

@@ -1,0 +1,125 @@
+"""Which inputs and parameters no gradient reaches.
+
+A gradient flows from the results back to the operands. It ends at an operation that has none (a sign, a comparison, a
+choice of positions), where it is multiplied by a value that is 0 for all inputs, where a clamp
+always acts, and at a value that is the same for all inputs. Sound: what is said to get no gradient gets exactly 0. What is not
+named may still get 0, where that follows from algebra (see `cancelled`) or holds for some inputs only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..formula import Formula
+from ..graph import Graph, Node
+from ..ops.arithmetic import Divide, IntegerPower, Multiply, Subtract
+from ..ops.contraction import Contraction
+from ..ops.functions import Relu
+from ..ops.logic import Where
+from ..ops.pairs import Clamp, Maximum, Minimum
+from ..types import Kind
+from .ranges import Range, ranges
+
+NUMBERS = (Kind.REAL, Kind.COMPLEX)
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A value that gets no gradient. blocks: the operations at which the way back to it ends, in the order of the text."""
+
+    node: Node
+    blocks: tuple[Node, ...]
+
+
+def unreached(formula: Formula) -> tuple[Unreached, ...]:
+    """Inputs and parameters that are used, and that no gradient reaches."""
+    flow = _Flow(formula.graph, formula.constants)
+    found = []
+    for node in (*formula.inputs, *(stored.node for stored in formula.parameters)):
+        if node.type.kind in NUMBERS and node in flow.used and node not in flow.reached:
+            found.append(Unreached(node, flow.blocks(node)))
+    return tuple(found)
+
+
+def cancelled(formula: Formula, simplified: Graph) -> tuple[Node, ...]:
+    """Inputs and parameters that cancel: a gradient seems to reach them, but the simplified formula shows that it is 0.
+
+    simplified: the same function after rewriting, over the same nodes.
+    """
+    before, after = (_Flow(graph, {}) for graph in (formula.graph, simplified))
+    declared = (*formula.inputs, *(stored.node for stored in formula.parameters))
+    return tuple(node for node in declared if node in before.reached and node not in after.reached)
+
+
+class _Flow:
+    """reached: values that a gradient may reach; used: values that a result needs."""
+
+    def __init__(self, graph: Graph, constants: Mapping[str, int | float]) -> None:
+        self.constants = constants
+        self.known: dict[Node, Range] = {}
+        nodes = graph.nodes()
+        self.used = frozenset(nodes)
+        self.reached: set[Node] = {node for node in graph.outputs if self._varies(node)}
+        for node in reversed(nodes):
+            if node not in self.reached:
+                continue
+            for index, operand in enumerate(node.inputs):
+                if self._varies(operand) and self._passes(node, index):
+                    self.reached.add(operand)
+
+    def blocks(self, target: Node) -> tuple[Node, ...]:
+        """Where the way of a gradient to the target ends: what needs it, and hands none on."""
+        alive = {target}
+        ends: list[Node] = []
+        for node in sorted(self.used, key=lambda n: n.index):
+            needed = [index for index, operand in enumerate(node.inputs) if operand in alive]
+            if any(self._passes(node, index) for index in needed) and self._varies(node):
+                alive.add(node)
+            elif needed:
+                ends.append(node)
+        return tuple(ends)
+
+    def _varies(self, node: Node) -> bool:
+        """Whether the value is a number that is not the same for all inputs."""
+        return node.type.kind in NUMBERS and not self._is_constant(node)
+
+    def _range(self, node: Node) -> Range:
+        return ranges((node,), self.constants, self.known, free=frozenset(self.constants))[node]
+
+    def _is_constant(self, node: Node) -> bool:
+        known = self._range(node)
+        return known.low == known.high
+
+    def _is_zero(self, node: Node) -> bool:
+        known = self._range(node)
+        return known.low == 0 == known.high
+
+    def _passes(self, node: Node, index: int) -> bool:
+        """Whether the operation may hand a gradient on to one operand."""
+        op, operands = node.op, node.inputs
+        if not op.differentiable:
+            return False
+        match op:
+            case Where():
+                return index > 0
+            case Multiply() | Contraction():
+                return not self._is_zero(operands[1 - index])
+            case Divide():
+                return index == 0 or not self._is_zero(operands[0])
+            case Subtract():
+                return operands[0] is not operands[1]
+            case IntegerPower(exponent):
+                return exponent != 0
+            case Relu():
+                return self._range(operands[0]).high > 0
+            case Maximum() | Minimum():
+                mine, other = self._range(operands[index]), self._range(operands[1 - index])
+                return not (mine.high < other.low if isinstance(op, Maximum) else mine.low > other.high)
+            case Clamp(given) if index == 0:
+                bounds = dict(zip(given, map(self._range, operands[1:]), strict=True))
+                mine = self._range(operands[0])
+                below = "min" in bounds and mine.high < bounds["min"].low
+                above = "max" in bounds and mine.low > bounds["max"].high
+                return not (below or above)
+        return True
