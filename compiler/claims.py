@@ -12,6 +12,7 @@ from ..grammar.printer import format_expression
 from ..grammar.source import Source, Span
 from .facts.cost import Sequence
 from .facts.dependence import Dependence
+from .facts.samples import BATCH, names_batch
 from .facts.state import state
 from .formula import Formula
 from .graph import Node
@@ -35,7 +36,6 @@ class Case:
 
 
 Finding = Diagnostic | None
-BATCH = "B"  # the name by which a formula that needs its batch axis calls it
 
 
 def judge(case: Case, extra: tuple[str, ...] = ()) -> tuple[tuple[Verdict, ...], tuple[Diagnostic, ...]]:
@@ -222,7 +222,7 @@ def _causal(case: Case, claim: ast.Claim) -> Finding:
 
 def _batch_independent(case: Case, claim: ast.Claim) -> Finding:
     """Batch axes that are not named never mix; a named one must be called B."""
-    if not any(BATCH in node.axes for node in case.formula.inputs):
+    if not names_batch(case.formula):
         return None
     found = Dependence(case.formula).mixes(BATCH)
     if found is None:

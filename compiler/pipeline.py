@@ -20,6 +20,7 @@ from .elaborate import elaborate
 from .facts.cost import Sequence, measure
 from .formula import Formula
 from .graph import GraphTooLarge
+from .notices import notices
 from .plan import Plan, plan
 from .report import Report
 from .sizes import SizeError
@@ -119,7 +120,7 @@ def check_tree(
         name=tree.name,
         source=source,
         span=tree.span,
-        diagnostics=(*problems, *broken),
+        diagnostics=(*problems, *broken, *notices(formula, broken)),
         formula=made.formula,
         plan=made.graph,
         written=written,

@@ -331,6 +331,20 @@ CODES: dict[str, Code] = {
         "`{name}` is also a function of the language; from here on the name means this one",
     ),
     "AG505": Code("lonely-axis", "warning", "the axis `{axis}` appears only here; did you mean `{other}`?"),
+    "AG510": Code("no-gradient", "note", "no gradient reaches `{name}`"),
+    "AG511": Code("mixes-samples", "note", "the entries of the batch axis `{axis}` depend on each other"),
+    "AG512": Code("batch-size", "note", "the result depends on how many entries the batch axis `{axis}` has"),
+    "AG520": Code("vanishing-denominator", "warning", "the denominator `{text}` can be 0"),
+    "AG521": Code("outside-domain", "warning", "`{operation}` of a value that can be {values}"),
+    "AG522": Code(
+        "overflow", "note", "`{operation}` of a value without an upper bound leaves the range of float16 {limit}"
+    ),
+    "AG523": Code(
+        "lost-gradient",
+        "warning",
+        "where `{text}` is 0 this value is not selected, but its gradient is NaN all the same",
+        "select the argument first, as in `log(where(x > 0, x, 1))`",
+    ),
     # -- faults of attngraph ---------------------------------------------------------------------
     "AG901": Code(
         "internal-error", "error", "this is a bug in attngraph: {reason}", "please report it with the formula"

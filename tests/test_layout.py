@@ -29,7 +29,7 @@ FOLDERS = {
 # Each layer may import itself and the layers above it in this list, never one below.
 COMPILER_LAYERS = (
     ("errors", "formula", "graph", "ops", "pyast", "render", "report", "sizes", "structure", "types"),
-    ("elaborate", "facts", "initial", "inline", "lints", "rewrite", "rules", "scalars", "scope", "separation"),
+    ("elaborate", "facts", "initial", "inline", "lints", "notices", "rewrite", "rules", "scalars", "scope", "separation"),
     ("facts.state", "lowerings", "normal", "order", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
     ("claims", "dense", "equivalence", "exact", "forms", "pipeline", "residues"),

@@ -19,7 +19,7 @@ from ..ops.functions import Relu
 from ..ops.logic import Where
 from ..ops.pairs import Clamp, Maximum, Minimum
 from ..types import Kind
-from .ranges import Range, ranges
+from .ranges import ANY, Range, ranges
 
 NUMBERS = (Kind.REAL, Kind.COMPLEX)
 
@@ -32,9 +32,12 @@ class Unreached:
     blocks: tuple[Node, ...]
 
 
-def unreached(formula: Formula) -> tuple[Unreached, ...]:
-    """Inputs and parameters that are used, and that no gradient reaches."""
-    flow = _Flow(formula.graph, formula.constants)
+def unreached(formula: Formula, *, bounds: bool = True) -> tuple[Unreached, ...]:
+    """Inputs and parameters that are used, and that no gradient reaches.
+
+    bounds: also find what follows from the bounds of values, which takes several times as long.
+    """
+    flow = _Flow(formula.graph, formula.constants if bounds else None)
     found = []
     for node in (*formula.inputs, *(stored.node for stored in formula.parameters)):
         if node.type.kind in NUMBERS and node in flow.used and node not in flow.reached:
@@ -42,12 +45,17 @@ def unreached(formula: Formula) -> tuple[Unreached, ...]:
     return tuple(found)
 
 
+def reached_by_gradients(formula: Formula) -> frozenset[Node]:
+    """Values of the formula as written that a gradient may reach."""
+    return frozenset(_Flow(formula.graph, formula.constants).reached)
+
+
 def cancelled(formula: Formula, simplified: Graph) -> tuple[Node, ...]:
     """Inputs and parameters that cancel: a gradient seems to reach them, but the simplified formula shows that it is 0.
 
     simplified: the same function after rewriting, over the same nodes.
     """
-    before, after = (_Flow(graph, {}) for graph in (formula.graph, simplified))
+    before, after = (_Flow(graph, formula.constants) for graph in (formula.graph, simplified))
     declared = (*formula.inputs, *(stored.node for stored in formula.parameters))
     return tuple(node for node in declared if node in before.reached and node not in after.reached)
 
@@ -55,7 +63,7 @@ def cancelled(formula: Formula, simplified: Graph) -> tuple[Node, ...]:
 class _Flow:
     """reached: values that a gradient may reach; used: values that a result needs."""
 
-    def __init__(self, graph: Graph, constants: Mapping[str, int | float]) -> None:
+    def __init__(self, graph: Graph, constants: Mapping[str, int | float] | None) -> None:
         self.constants = constants
         self.known: dict[Node, Range] = {}
         nodes = graph.nodes()
@@ -85,6 +93,8 @@ class _Flow:
         return node.type.kind in NUMBERS and not self._is_constant(node)
 
     def _range(self, node: Node) -> Range:
+        if self.constants is None:
+            return ANY
         return ranges((node,), self.constants, self.known, free=frozenset(self.constants))[node]
 
     def _is_constant(self, node: Node) -> bool:

@@ -9,18 +9,43 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from ..graph import Node
 from ..ops.arithmetic import Add, Divide, IntegerPower, Multiply, Negative, Power, Subtract
 from ..ops.base import Op
 from ..ops.contraction import Contraction
-from ..ops.functions import Abs, Cos, Elu, Exp, Relu, Sigmoid, Sin, Softplus, Sqrt, Square, StopGradient, Tanh
-from ..ops.layout import Broadcast, Merge, Rename, Reorder, Split
+from ..ops.cumulative import CumulativeMax, CumulativeMin, CumulativeSum
+from ..ops.functions import (
+    Abs,
+    Cos,
+    Elu,
+    Erf,
+    Exp,
+    HardSigmoid,
+    Log,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Sign,
+    Sin,
+    Softplus,
+    Softsign,
+    Sqrt,
+    Square,
+    StopGradient,
+    Tanh,
+)
+from ..ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from ..ops.leaves import Literal, Position, Size
-from ..ops.logic import Where
-from ..ops.normalisations import Softmax
+from ..ops.logic import Equal, GreaterEqual, LessEqual, Where
+from ..ops.normalisations import L1Normalize, L2Normalize, LogSoftmax, Softmax
+from ..ops.ordering import Sort
 from ..ops.pairs import Clamp, Maximum, Minimum
 from ..ops.reductions import Max, Mean, Min, Norm, Product, Sum, Variance
+from ..ops.segments import SegmentMax, SegmentSoftmax, SegmentSum
+from ..ops.selection import Concat, Roll, Shift, Slice, Take
+from ..structure import affine
 
 INF = math.inf
 
@@ -68,11 +93,13 @@ def ranges(
         elif isinstance(node.op, Size) and free and node.op.size.symbols() & free:
             found[node] = ANY
         else:
-            found[node] = _range(node, [found[operand] for operand in node.inputs], constants)
+            found[node] = _range(node, [found[operand] for operand in node.inputs], constants, found)
     return found
 
 
-def _range(node: Node, operands: list[Range], constants: Mapping[str, int | float]) -> Range:
+def _range(
+    node: Node, operands: list[Range], constants: Mapping[str, int | float], found: Mapping[Node, Range]
+) -> Range:
     match node.op:
         case Literal(value):
             return Range(value, value) if math.isfinite(value) else Range()
@@ -89,11 +116,13 @@ def _range(node: Node, operands: list[Range], constants: Mapping[str, int | floa
         case Where():
             return _hull(operands[1], operands[2])
         case Add():
-            return _add(operands[0], operands[1])
-        case Subtract() if _is_spread(*node.inputs):
+            return _meet(_add(operands[0], operands[1]), _square_completed(node))
+        case Subtract() if _is_below(*node.inputs):
+            return Range(high=0.0)
+        case Subtract() if _is_below(*reversed(node.inputs)) or _is_spread(*node.inputs):
             return Range(0.0)
         case Subtract():
-            return _add(operands[0], _negate(operands[1]))
+            return _meet(_add(operands[0], _negate(operands[1])), _square_completed(node))
         case Negative():
             return _negate(operands[0])
         case Multiply():
@@ -107,12 +136,25 @@ def _range(node: Node, operands: list[Range], constants: Mapping[str, int | floa
             return Range(0.0) if exponent % 2 == 0 else (_sign_of(operands[0]))
         case Power():
             return _power(operands[0], operands[1])
-        case Sum():
-            return _sign_of(operands[0])
+        case Sum(axes):
+            return Range(0.0, INF, True) if _some_positive(node.inputs[0], axes, found) else _sign_of(operands[0])
         case Product():
             return Range(0.0, INF, operands[0].positive) if operands[0].non_negative else ANY
-        case Contraction():
+        case Contraction(axes):
+            pairs = (node.inputs, node.inputs[::-1])
+            if any(found[a].positive and _some_positive(b, axes, found) for a, b in pairs):
+                return Range(0.0, INF, True)
             return _sign_of(_multiply(operands[0], operands[1]))
+        case CumulativeSum() | SegmentSum():
+            return _sign_of(operands[0])
+        case Take() | Slice() | Roll() | Convert() | Sort() | CumulativeMax() | CumulativeMin() | SegmentMax():
+            return operands[0]
+        case Shift():
+            return _hull(operands[0], Range(0.0, 0.0))
+        case Concat():
+            return reduce(_hull, operands)
+        case L1Normalize() | L2Normalize():
+            return _meet(_sign_of(operands[0]), Range(-1.0, 1.0))
         case Variance() | Norm():
             return Range(0.0)
         case Mean() | Max() | Min() | Rename() | Reorder() | Split() | Merge() | Broadcast() | StopGradient():
@@ -122,10 +164,10 @@ def _range(node: Node, operands: list[Range], constants: Mapping[str, int | floa
         case Minimum():
             return _negate(_largest(_negate(operands[0]), _negate(operands[1])))
         case Clamp(given):
-            found = operands[0]
+            kept = operands[0]
             for name, bound in zip(given, operands[1:], strict=True):
-                found = _largest(found, bound) if name == "min" else _negate(_largest(_negate(found), _negate(bound)))
-            return found
+                kept = _largest(kept, bound) if name == "min" else _negate(_largest(_negate(kept), _negate(bound)))
+            return kept
         case Elu(alpha):
             slope = alpha.as_number()
             if operands[0].non_negative or slope is None or slope < 0:
@@ -140,6 +182,111 @@ def _is_spread(high: Node, low: Node) -> bool:
     if not isinstance(high.op, Max) or not isinstance(low.op, Min):
         return False
     return high.inputs == low.inputs and set(high.op.axes) == set(low.op.axes)
+
+
+def _is_below(one: Node, other: Node) -> bool:
+    """Whether the other is the largest of several values, of which this is one."""
+    match other.op:
+        case Max() | CumulativeMax() | SegmentMax():
+            return other.inputs[0] is one
+        case Maximum():
+            return one in other.inputs
+        case Where():  # where(m == -inf, 0, m) in place of m: then one is -inf too
+            condition, _, largest = other.inputs
+            if not isinstance(condition.op, Equal) or condition.inputs[0] is not largest:
+                return False
+            return condition.inputs[1].op == Literal(-INF) and _is_below(one, largest)
+    return False
+
+
+def _some_positive(node: Node, axes: tuple[str, ...], found: Mapping[Node, Range], depth: int = 0) -> bool:
+    """Whether no element is negative and, for any position along other axes, one along these is positive.
+
+    Under a mask such as `pos(N) >= pos(M)` the first key is always seen.
+    """
+    if node not in found or not found[node].non_negative or depth > 8:
+        return False
+    if found[node].positive:
+        return True
+    match node.op:
+        case Where():
+            condition, yes, _ = node.inputs
+            return found[yes].positive and holds_first(condition, axes)
+        case Multiply():
+            pairs = (node.inputs, node.inputs[::-1])
+            return any(found[a].positive and _some_positive(b, axes, found, depth + 1) for a, b in pairs)
+        case Divide():
+            return found[node.inputs[1]].positive and _some_positive(node.inputs[0], axes, found, depth + 1)
+        case Reorder() | StopGradient():
+            return _some_positive(node.inputs[0], axes, found, depth + 1)
+    return False
+
+
+def holds_first(condition: Node, axes: tuple[str, ...]) -> bool:
+    """Whether a comparison of positions is true at position 0 of the axes, wherever the others stand."""
+    if not isinstance(condition.op, GreaterEqual | LessEqual):
+        return False
+    left, right = (affine(operand) for operand in condition.inputs)
+    if left is None or right is None:
+        return False
+    form = left.minus(right) if isinstance(condition.op, GreaterEqual) else right.minus(left)
+    offset = form.offset.as_number()
+    others = (factor for axis, factor in form.positions.items() if axis not in axes)
+    return offset is not None and offset >= 0 and all(factor >= 0 for factor in others)
+
+
+def _square_completed(node: Node) -> Range:
+    """a*x^2 + b*x + c lies on one side of c - b^2/4a, whatever x is."""
+    form = _quadratic(node, 0)
+    if form is None:
+        return ANY
+    _, c, b, a = form
+    if a == 0:
+        return ANY
+    turn = c - b * b / (4 * a)
+    return Range(low=turn) if a > 0 else Range(high=turn)
+
+
+Quadratic = tuple[Node | None, float, float, float]  # x, and the factors of 1, x and x^2
+
+
+def _quadratic(node: Node, depth: int) -> Quadratic | None:
+    match node.op:
+        case Literal(value) if math.isfinite(value):
+            return None, float(value), 0.0, 0.0
+        case (Add() | Subtract()) if depth < 4:
+            sides = [_quadratic(operand, depth + 1) for operand in node.inputs]
+            left, right = sides
+            if left is None or right is None:
+                return None
+            if left[0] is not None and right[0] is not None and left[0] is not right[0]:
+                return None
+            sign = -1.0 if isinstance(node.op, Subtract) else 1.0
+            total = [x + sign * y for x, y in zip(left[1:], right[1:], strict=True)]
+            return left[0] or right[0], total[0], total[1], total[2]
+        case (Multiply() | Divide()) if depth < 4:
+            value, scale = node.inputs
+            if isinstance(node.op, Multiply) and isinstance(value.op, Literal):
+                value, scale = scale, value
+            if isinstance(scale.op, Literal) and scale.op.value and math.isfinite(scale.op.value):
+                factor = 1 / scale.op.value if isinstance(node.op, Divide) else float(scale.op.value)
+                inner = _quadratic(value, depth + 1)
+                return inner and (inner[0], inner[1] * factor, inner[2] * factor, inner[3] * factor)
+        case Square() | IntegerPower(2):
+            return node.inputs[0], 0.0, 0.0, 1.0
+    return node, 0.0, 1.0, 0.0
+
+
+def _meet(a: Range, b: Range) -> Range:
+    """Where a value lies that lies in both."""
+    if b == ANY:
+        return a
+    low, high = max(a.low, b.low), min(a.high, b.high)
+    return Range(
+        low, high,
+        any(r.low_open for r in (a, b) if r.low == low),
+        any(r.high_open for r in (a, b) if r.high == high),
+    )  # fmt: skip
 
 
 def _largest(a: Range, b: Range) -> Range:
@@ -226,6 +373,12 @@ def _safe_exp(x: float) -> float:
     return INF if x > 709 else math.exp(x)
 
 
+def _cosine(a: Range) -> Range:
+    """Within half a turn of 0 the cosine falls on both sides."""
+    far = max(-a.low, a.high)
+    return Range(math.cos(far), 1.0) if far <= math.pi else Range(-1.0, 1.0)
+
+
 _FUNCTIONS: dict[type[Op], Callable[[Range], Range]] = {
     Exp: lambda a: Range(_safe_exp(a.low), _safe_exp(a.high), a.low == -INF or a.low_open, a.high_open),
     Abs: lambda a: a if a.non_negative else Range(0.0, max(-a.low, a.high)),
@@ -233,8 +386,16 @@ _FUNCTIONS: dict[type[Op], Callable[[Range], Range]] = {
     Sigmoid: lambda a: Range(0.0, 1.0, True, True),
     Tanh: lambda a: Range(0.0 if a.non_negative else -1.0, 1.0),
     Sin: lambda a: Range(-1.0, 1.0),
-    Cos: lambda a: Range(-1.0, 1.0),
+    Cos: lambda a: _cosine(a),
+    Erf: lambda a: Range(0.0 if a.non_negative else -1.0, 1.0),
+    Softsign: lambda a: Range(0.0 if a.non_negative else -1.0, 1.0),
+    HardSigmoid: lambda a: Range(0.0, 1.0),
+    Relu6: lambda a: Range(0.0, 6.0),
+    Sign: lambda a: Range(1.0 if a.positive else 0.0 if a.non_negative else -1.0, -1.0 if _negate(a).positive else 1.0),
+    Log: lambda a: Range(math.log(a.low) if a.low > 0 else -INF, math.log(a.high) if 0 < a.high < INF else INF),
     Softplus: lambda a: Range(0.0, INF, True),
     Sqrt: lambda a: Range(math.sqrt(a.low) if a.low > 0 else 0.0, INF, a.low_open and a.low >= 0),
     Softmax: lambda a: Range(0.0, 1.0),
+    SegmentSoftmax: lambda a: Range(0.0, 1.0),
+    LogSoftmax: lambda a: Range(high=0.0),
 }

@@ -10,10 +10,24 @@ import pytest
 
 from attngraph.compiler.facts.ranges import ANY, Range, ranges
 from attngraph.compiler.graph import Builder, Node, topological
-from attngraph.compiler.ops import arithmetic, contraction, functions, leaves, logic, normalisations, pairs, reductions
+from attngraph.compiler.ops import (
+    arithmetic,
+    contraction,
+    cumulative,
+    functions,
+    leaves,
+    logic,
+    normalisations,
+    ordering,
+    pairs,
+    reductions,
+    selection,
+)
 from attngraph.compiler.ops.base import Op, Reject
+from attngraph.compiler.pipeline import check_source
 from attngraph.compiler.sizes import Poly
 from attngraph.compiler.types import Kind
+from attngraph.grammar.source import Source
 from tests.reference import evaluate
 
 SIZES = {"N": 3, "M": 2}
@@ -28,7 +42,7 @@ UNARY: list[Callable[[], Op]] = [
         for name in (
             "Abs", "Square", "Sqrt", "Exp", "Sin", "Cos", "Tanh", "Sigmoid", "Softplus", "Relu", "Relu6", "Elu",
             "Gelu", "Silu", "LeakyRelu", "LogSigmoid", "Softsign", "HardSigmoid", "Log1p", "Erf", "StopGradient",
-            "Sign", "Floor", "Reciprocal", "Rsqrt", "Expm1", "Cosh",
+            "Sign", "Floor", "Reciprocal", "Rsqrt", "Expm1", "Cosh", "Log",
         )
     ),
     lambda: functions.Elu(Poly.constant(2)),
@@ -58,6 +72,11 @@ ALONG: list[Callable[[tuple[str, ...]], Op]] = [
     normalisations.LogSoftmax,
     normalisations.L1Normalize,
     normalisations.L2Normalize,
+    lambda axes: cumulative.CumulativeSum(axes[0]),
+    lambda axes: cumulative.CumulativeMax(axes[0]),
+    lambda axes: ordering.Sort(axes[0]),
+    lambda axes: selection.Shift(axes[0], Poly.constant(1)),
+    lambda axes: selection.Roll(axes[0], Poly.constant(1)),
 ]  # fmt: skip
 
 
@@ -80,7 +99,7 @@ def _grown(builder: Builder, choose: random.Random, count: int) -> list[Node]:
         first, second, third = (choose.choice(nodes[-8:]) for _ in range(3))
         shared = sorted(set(first.axes) & set(second.axes))
         try:
-            match choose.choice(["unary", "unary", "binary", "binary", "along", "contract", "where"]):
+            match choose.choice(["unary", "unary", "binary", "binary", "along", "contract", "where", "below", "quadratic"]):
                 case "unary":
                     node = builder.make(choose.choice(UNARY)(), first)
                 case "binary":
@@ -90,6 +109,14 @@ def _grown(builder: Builder, choose: random.Random, count: int) -> list[Node]:
                 case "contract" if shared:
                     rest = tuple(dict.fromkeys(a for a in (*first.axes, *second.axes) if a != shared[0]))
                     node = builder.make(contraction.Contraction((shared[0],), rest), first, second)
+                case "below" if first.axes:
+                    top = builder.make(reductions.Max((first.axes[0],)), first)
+                    node = builder.make(arithmetic.Subtract(), *choose.choice([(first, top), (top, first)]))
+                case "quadratic":
+                    a, b, c = (builder.make(leaves.Literal(choose.choice([-1, 0.5, 2, 1]))) for _ in range(3))
+                    square = builder.make(arithmetic.Multiply(), builder.make(functions.Square(), first), a)
+                    linear = builder.make(arithmetic.Add(), builder.make(arithmetic.Multiply(), b, first), c)
+                    node = builder.make(arithmetic.Subtract(), square, linear)
                 case "where":
                     condition = builder.make(logic.Greater(), first, second)
                     node = builder.make(logic.Where(), condition, second, third)
@@ -162,6 +189,33 @@ def test_an_end_that_is_reached_is_closed() -> None:
         known = ranges((excess,), {})[excess]
         assert known.non_negative
         assert not known.positive
+
+
+def _text_range(expression: str) -> Range:
+    """The range of `return` in a causal formula of this expression."""
+    head = "attention f(s[N, M], t[N, M], g[M]) -> [N]:\n    where M = N\n    seen(x) = where(pos(N) >= pos(M), x, 0)\n"
+    [report] = check_source(Source("f.attn", f"{head}    return {expression}\n"))
+    assert report.formula is not None, [d.message for d in report.diagnostics]
+    [output] = report.formula.graph.outputs
+    return ranges((output,), report.formula.constants)[output]
+
+
+@pytest.mark.parametrize(
+    ("expression", "positive"),
+    [
+        ("sum[M](seen(exp(s)))", True),  # the first key is always seen
+        ("sum[M](seen(exp(s)) * exp(t))", True),
+        ("sum[M](seen(1 + s + s^2 / 2))", True),  # at least 1/2, whatever s is
+        ("sum[M](seen(exp(s)) * t)", False),
+        ("sum[M](seen(1 + s + s^2 / 4))", False),  # 0 at s = -2
+        ("sum[M](seen(relu(s)))", False),
+        ("sum[M](where(pos(N) > pos(M), exp(s), 0))", False),  # the first row is empty
+        ("sum[M](where(pos(M) >= pos(N) + 1, exp(s), 0))", False),
+        ("sum[M](where(t > 0, exp(s), 0))", False),
+    ],
+)
+def test_a_row_that_always_sees_a_key_has_a_positive_sum(expression: str, positive: bool) -> None:
+    assert _text_range(expression).positive is positive
 
 
 def test_sums_of_positive_products_are_positive() -> None:

@@ -1,0 +1,223 @@
+"""Where numbers may go wrong: denominators that can be 0, logarithms and roots of negative values, overflow.
+
+Sound in one direction: where nothing is found, finite inputs of moderate size give finite results. What is found need not
+happen; the bounds of values are all that it is judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from ..formula import Formula
+from ..graph import Node
+from ..ops.arithmetic import Add, Divide, FloorDivide, IntegerPower, Modulo, Multiply, Negative, Power, Subtract
+from ..ops.base import Leaf
+from ..ops.cumulative import CumulativeProduct
+from ..ops.functions import (
+    Abs,
+    Acos,
+    Asin,
+    Cosh,
+    Exp,
+    Expm1,
+    Log,
+    Log1p,
+    Log2,
+    Reciprocal,
+    Rsqrt,
+    Sinh,
+    Sqrt,
+    Tan,
+)
+from ..ops.logic import Equal, Greater, GreaterEqual, IsNan, Less, LessEqual, NotEqual, Where
+from ..ops.reductions import Product, Sum
+from ..sizes import Facts, Poly
+from .gradients import reached_by_gradients
+from .ranges import Range, ranges
+from .rows import Total, Totals
+
+HALF = 65504.0  # the largest number of float16
+EXPONENT = 11.08  # exp of it is about that
+STEEP = 5  # a power from which on a value as small as 9 leaves float16
+
+
+class Hazard(Enum):
+    ZERO = "a denominator that can be 0"
+    DOMAIN = "an argument outside of the domain"
+    OVERFLOW = "a result without an upper bound that grows fast"
+    GRADIENT = "a value that is not selected, whose gradient is NaN all the same"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One place where numbers may go wrong.
+
+    node: the operation; cause: the operand to blame. negative: whether that may be negative.
+    given: it is an argument as it stands, whose values are the caller's to choose, or computed from positions and
+        parameters alone.
+    """
+
+    hazard: Hazard
+    node: Node
+    cause: Node
+    negative: bool = False
+    given: bool = False
+
+
+_SUSPECTS = (
+    Acos, Asin, Cosh, CumulativeProduct, Divide, Exp, Expm1, FloorDivide, IntegerPower, Log, Log1p, Log2, Modulo, Power,
+    Product, Reciprocal, Rsqrt, Sinh, Sqrt, Tan,
+)  # fmt: skip
+
+
+def hazards(formula: Formula) -> tuple[Found, ...]:
+    """Every place of the formula as written where numbers may go wrong, in the order of evaluation."""
+    suspects = [node for node in formula.graph if isinstance(node.op, _SUSPECTS)]
+    if not suspects:
+        return ()
+    known: dict[Node, Range] = {}
+    rows = Totals(formula.constants, known)
+    users: Mapping[Node, list[Node]] | None = None
+    found: list[Found] = []
+    for node in suspects:
+        bounds = ranges((node,), formula.constants, known)
+        for each in _judged(node, bounds, formula.facts):
+            if each.hazard is Hazard.ZERO and _is_one(each.cause, rows):
+                continue
+            if users is None:
+                users = formula.graph.users()
+            after = _guarded(each, users)
+            if after is not None:
+                found.append(after)
+    if any(each.hazard is Hazard.GRADIENT for each in found):
+        reached = reached_by_gradients(formula)
+        found = [each for each in found if each.hazard is not Hazard.GRADIENT or each.node in reached]
+    return tuple(found)
+
+
+def _is_one(node: Node, rows: Totals) -> bool:
+    """Whether this is the sum of weights that sum to one."""
+    return isinstance(node.op, Sum) and rows.of(node.inputs[0], frozenset(node.op.axes)) is Total.ONE
+
+
+def _judged(node: Node, known: Mapping[Node, Range], facts: Facts) -> Iterator[Found]:
+    first = known[node.inputs[0]]
+    match node.op:
+        case Divide() | FloorDivide() | Modulo():
+            yield from _zero(node, node.inputs[1], known)
+        case Reciprocal():
+            yield from _zero(node, node.inputs[0], known)
+        case Rsqrt():
+            yield from _zero(node, node.inputs[0], known)
+            if not first.non_negative:
+                yield _domain(node, known)
+        case Log() | Log2():
+            if not first.positive:
+                yield _domain(node, known)
+        case Log1p():
+            if not (first.low > -1 or (first.low == -1 and first.low_open)):
+                yield _domain(node, known)
+        case Sqrt():
+            if not first.non_negative:
+                yield _domain(node, known)
+        case Asin() | Acos():
+            if first.low < -1 or first.high > 1:
+                yield _domain(node, known)
+        case Exp() | Expm1():
+            if first.high > EXPONENT:
+                yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+        case Sinh() | Cosh():
+            if max(-first.low, first.high) > EXPONENT:
+                yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+        case Power():
+            yield from _power(node, known)
+        case IntegerPower(exponent) if exponent >= STEEP and max(-first.low, first.high) ** exponent > HALF:
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+        case Product(axes) if _largest_product(first, Poly.volume(axes), facts) > HALF:
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+        case CumulativeProduct() if max(-first.low, first.high) > 1:
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+        case Tan():
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+
+
+def _largest_product(factor: Range, count: Poly, facts: Facts) -> float:
+    largest, number = max(-factor.low, factor.high), facts.canonical(count).as_number()
+    if largest <= 1:
+        return 1.0
+    return float("inf") if number is None or number > HALF else largest ** float(number)
+
+
+def _power(node: Node, known: Mapping[Node, Range]) -> Iterator[Found]:
+    base, exponent = (known[operand] for operand in node.inputs)
+    whole = exponent.low == exponent.high and float(exponent.low).is_integer()
+    if not base.non_negative and not whole:
+        yield _domain(node, known)
+    if not base.positive and exponent.low < 0:
+        yield from _zero(node, node.inputs[0], known)
+    largest = max(-base.low, base.high)
+    if (largest > 1 and exponent.high >= STEEP and largest**exponent.high > HALF) or (
+        base.low < 1 and exponent.low <= -STEEP
+    ):
+        yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+
+
+def _zero(node: Node, cause: Node, known: Mapping[Node, Range]) -> Iterator[Found]:
+    bounds = known[cause]
+    if not bounds.positive and not (bounds.high < 0 or (bounds.high == 0 and bounds.high_open)):
+        yield Found(Hazard.ZERO, node, cause, not bounds.non_negative, _is_given(cause))
+
+
+def _domain(node: Node, known: Mapping[Node, Range]) -> Found:
+    cause = node.inputs[0]
+    return Found(Hazard.DOMAIN, node, cause, not known[cause].non_negative, _is_given(cause))
+
+
+def _is_given(node: Node, depth: int = 0) -> bool:
+    """Whether a value is an argument of the module or of a call, up to terms and factors that are."""
+    if not node.type.batched or isinstance(node.op, Leaf):
+        return True
+    if depth > 6 or not isinstance(node.op, Add | Subtract | Multiply | Divide):
+        moved = node.op.is_view() or isinstance(node.op, Negative)
+        return depth <= 6 and moved and _is_given(node.inputs[0], depth + 1)
+    left, right = node.inputs
+    return (not right.type.batched and _is_given(left, depth + 1)) or (
+        not left.type.batched and _is_given(right, depth + 1)
+    )
+
+
+# -- guards ------------------------------------------------------------------------------------------
+
+
+def _guarded(found: Found, users: Mapping[Node, list[Node]]) -> Found | None:
+    """The finding, None where `where(isnan(x), 0, x)` cleans up behind it, and what is left of it where the text selects
+    by the operand that causes it: the value is discarded then, but the gradient of it is not."""
+    later = users[found.node]
+    if later and all(_cleans(user, found.node) for user in later):
+        return None
+    if found.hazard is not Hazard.OVERFLOW and later and all(_selects(user, found) for user in later):
+        return Found(Hazard.GRADIENT, found.node, found.cause, found.negative, found.given)
+    return found
+
+
+def _cleans(user: Node, value: Node) -> bool:
+    if isinstance(user.op, IsNan):
+        return True
+    if not isinstance(user.op, Where) or user.inputs[1] is value:
+        return False
+    return isinstance(user.inputs[0].op, IsNan) and user.inputs[0].inputs[0] is value
+
+
+def _selects(user: Node, found: Found) -> bool:
+    if not isinstance(user.op, Where):
+        return False
+    condition = user.inputs[0]
+    if not isinstance(condition.op, Equal | NotEqual | Greater | GreaterEqual | Less | LessEqual):
+        return False
+    return any(_magnitude(operand) is _magnitude(found.cause) for operand in condition.inputs)
+
+
+def _magnitude(node: Node) -> Node:
+    return node.inputs[0] if isinstance(node.op, Abs) else node

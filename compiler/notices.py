@@ -1,0 +1,110 @@
+"""What is legal and well typed and still deserves a word: numbers that may go wrong, gradients that do not arrive,
+samples of a batch that meet."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from ..grammar.diagnostics import Diagnostic, Label
+from ..grammar.source import Span
+from .facts.dependence import Dependence
+from .facts.gradients import unreached
+from .facts.hazards import EXPONENT, HALF, Found, Hazard, hazards
+from .facts.samples import BATCH, length_used, names_batch
+from .formula import Formula
+from .graph import Node
+from .ops.arithmetic import IntegerPower, Power
+from .ops.cumulative import CumulativeProduct
+from .ops.functions import Acos, Asin, Tan
+from .ops.reductions import Product
+from .types import Kind
+
+_SAME = {"AG408": "AG511"}  # a broken claim says what the note would say
+LONGEST = 60  # characters of the text that a headline quotes
+
+
+def notices(formula: Formula, broken: Collection[Diagnostic] = ()) -> tuple[Diagnostic, ...]:
+    """Warnings and notes that the typed formula gives rise to; cheap, for every check. broken: what is said already."""
+    tree = formula.tree
+    end = max([tree.span.end, *(statement.span.end for statement in tree.statements)])
+    found = (*_numbers(formula), *_gradients(formula), *_batch(formula))
+    # what a called formula brings along is said where that is written
+    said = {_SAME.get(each.code) for each in broken}
+    return tuple(each for each in found if tree.span.start <= each.span.start < end and each.code not in said)
+
+
+# -- numbers -----------------------------------------------------------------------------------------
+
+
+def _numbers(formula: Formula) -> Iterator[Diagnostic]:
+    for found in hazards(formula):
+        if found.given:
+            continue
+        place = _place(formula, found.cause) or _place(formula, found.node)
+        if place is None:
+            continue
+        text = _quoted(formula, place)
+        match found.hazard:
+            case Hazard.ZERO:
+                help = None if found.negative else "keep it above 0: add a small number, or `max(..., 1e-6)`"
+                yield Diagnostic("AG520", place, {"text": text}, help=help)
+            case Hazard.DOMAIN:
+                yield Diagnostic("AG521", place, {"operation": _spelling(found.node), "values": _values(found)})
+            case Hazard.OVERFLOW:
+                yield Diagnostic("AG522", place, {"operation": _spelling(found.node), "limit": _limit(found.node)})
+            case Hazard.GRADIENT:
+                label = Label(_place(formula, found.node) or place, "not selected")
+                yield Diagnostic("AG523", place, {"text": text}, (label,))
+
+
+def _spelling(node: Node) -> str:
+    return "^" if isinstance(node.op, IntegerPower) else node.op.spelling
+
+
+def _values(found: Found) -> str:
+    if isinstance(found.node.op, Asin | Acos):
+        return "outside of -1 to 1"
+    if not found.negative:
+        return "0"
+    return "negative" if found.node.op.spelling in ("sqrt", "^") else "0 or negative"
+
+
+def _limit(node: Node) -> str:
+    if isinstance(node.op, IntegerPower):
+        return f"from {HALF ** (1 / node.op.exponent):.1f} on"
+    if isinstance(node.op, Power | Product | CumulativeProduct | Tan):
+        return "soon"
+    return f"from {EXPONENT:.1f} on"
+
+
+def _place(formula: Formula, node: Node) -> Span | None:
+    return formula.origins.get(node)
+
+
+def _quoted(formula: Formula, span: Span) -> str:
+    text = " ".join(formula.source.slice(span).replace("`", "'").split())
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+# -- gradients and batches ---------------------------------------------------------------------------
+
+
+def _gradients(formula: Formula) -> Iterator[Diagnostic]:
+    for found in unreached(formula, bounds=False):
+        if found.node in formula.inputs and all(node.type.kind is Kind.BOOL for node in found.blocks):
+            continue  # a mask by another name: it is only compared with something
+        place = _place(formula, found.node) or formula.tree.name_span
+        ends = (_place(formula, node) for node in found.blocks)
+        labels = tuple(Label(span, "the gradient ends here") for span in dict.fromkeys(ends) if span is not None)
+        yield Diagnostic("AG510", place, {"name": getattr(found.node.op, "name", "")}, labels[:1])
+
+
+def _batch(formula: Formula) -> Iterator[Diagnostic]:
+    if not names_batch(formula):
+        return
+    mixed = Dependence(formula).mixes(BATCH)
+    if mixed is not None:
+        yield Diagnostic("AG511", mixed[0] or formula.tree.name_span, {"axis": BATCH})
+    counted = length_used(formula, BATCH)
+    if counted is not None:
+        yield Diagnostic("AG512", _place(formula, counted) or formula.tree.name_span, {"axis": BATCH})
