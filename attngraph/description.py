@@ -283,6 +283,8 @@ def _notes(report: Report, formula: Formula, account: Account) -> Iterator[str]:
         yield f"`{name}` carries {_names(axes)}: the module is built for one length"
     for name in account.without_gradient:
         yield f"no gradient reaches `{name}`"
+    for name in account.cancelled:
+        yield f"`{name}` cancels: the result does not depend on it"
 
 
 def _crossover(crossover: Crossover) -> str:

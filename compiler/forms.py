@@ -9,13 +9,14 @@ from ..grammar.source import Span
 from .claims import Case, find_culprit, origin, past
 from .facts.cost import Sequence
 from .facts.dependence import Dependence
+from .facts.gradients import cancelled, unreached
 from .facts.state import State, state
 from .graph import Node
 from .lowerings.lowering import Lowering
 from .plan import Plan
 from .report import Report
+from .simplify import simplify
 from .sizes import Poly
-from .types import Kind
 
 TYPICAL = 64  # elements of an axis that is not counted
 LONGEST = 2**24  # tokens up to which a crossover is looked for
@@ -55,7 +56,8 @@ class Account:
     causal: why the formula is not causal, with the place; None if it is, or has no sequence axis.
     mixing: whether positions of the sequence depend on each other at all.
     fixed: parameters and buffers that carry a sequence axis, with those axes: they fix its length.
-    without_gradient: inputs that no gradient reaches.
+    without_gradient: inputs and parameters that are used, and that no gradient reaches.
+    cancelled: those that simplification shows to have no influence.
     """
 
     forms: tuple[Form, ...]
@@ -64,6 +66,7 @@ class Account:
     mixing: bool
     fixed: tuple[tuple[str, tuple[str, ...]], ...]
     without_gradient: tuple[str, ...]
+    cancelled: tuple[str, ...]
 
 
 def account(report: Report) -> Account | None:
@@ -85,7 +88,8 @@ def account(report: Report) -> Account | None:
         causal=causal,
         mixing=mixing,
         fixed=tuple(_fixed(case)),
-        without_gradient=_without_gradient(case),
+        without_gradient=tuple(getattr(found.node.op, "name", "") for found in unreached(formula)),
+        cancelled=tuple(getattr(node.op, "name", "") for node in cancelled(formula, simplify(formula).graph)),
     )
 
 
@@ -171,18 +175,3 @@ def _fixed(case: Case) -> Iterator[tuple[str, tuple[str, ...]]]:
         axes = tuple(axis for axis in stored.node.axes if axis in case.sequence.axes)
         if axes:
             yield getattr(stored.node.op, "name", ""), axes
-
-
-def _without_gradient(case: Case) -> tuple[str, ...]:
-    """Inputs of real or complex numbers from which every way to a result passes an operation without gradient."""
-    reached: set[Node] = set()
-    stack = list(case.formula.graph.outputs)
-    while stack:
-        node = stack.pop()
-        if node in reached or node.type.kind not in (Kind.REAL, Kind.COMPLEX):
-            continue
-        reached.add(node)
-        if node.op.differentiable:
-            stack.extend(node.inputs)
-    numbers = [node for node in case.formula.inputs if node.type.kind in (Kind.REAL, Kind.COMPLEX)]
-    return tuple(getattr(node.op, "name", "") for node in numbers if node not in reached)

@@ -1,0 +1,192 @@
+"""Warnings of numbers: which examples get which, that they are right, and that what gets none is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import torch
+from torch import Tensor
+
+import attngraph
+from attngraph.compiler.facts.hazards import Hazard, hazards
+
+from .probes import NAMES, call, example, formula_of, named_inputs, report_of, typed
+
+#: Every warning and note about numbers in the examples, and why it is right to give it.
+EXPECTED: dict[str, set[tuple[str, str]]] = {
+    # a zero query is 0/0
+    "nala_attention": {("AG520", "norm[D](q)")},
+    "nala_attention_rotary": {("AG520", "norm[D](q)")},
+    # also a zero key; the sign of the weights is not known, so a sum of them may cancel against eps
+    "nala_cos_attention": {("AG520", "norm[D](q)"), ("AG520", "norm[D](k)"), ("AG520", "(sum[M](a) + eps)")},
+    # the sum of first-order terms may be 0
+    "taylor_attention_appendix": {("AG520", "sum[M](order(w))")},
+    # a column of the first softmax may underflow for every slot
+    "external_attention": {("AG520", "sum[S](a)")},
+    # every expert may be shut off
+    "mote_gates": {("AG520", "sum[J](kept)")},
+    # a sum of terms of both signs, and a logarithm of magnitudes
+    "attnzero_bench_pvt_v2_c100": {("AG520", "sum[D](u)"), ("AG523", "abs(v)")},
+    # positive features of keys that are not normalised: they need their maximum subtracted in half precision
+    "performer_attention": {("AG522", "scaled(x) @ omega^T - sum[D](square(scaled(x))) / 2")},
+    "nprf_rpe_attention": {("AG522", "sum[D](x * omega) - sum[D](x * x) / 2")},
+    "nprf_rpe_attention_causal": {("AG522", "sum[D](x * omega) - sum[D](x * x) / 2")},
+    "prf": {("AG522", "x @ omega^T - sum[D](x * x) / 2")},
+    # only differences with n >= m may be exponentiated; the text has them all, and selects after
+    "selective_ssm": {("AG522", "a * (time - time[N -> M])")},
+    # a power of 15 leaves the range of half precision
+    "lssar": {("AG522", "relu((pos(N) + 1) * a - where(pos(N) < warm_rows, 0, 1))")},
+}
+NUMBERS = ("AG520", "AG521", "AG522", "AG523")
+
+
+def zero(x: Tensor) -> Tensor:
+    return torch.zeros_like(x)
+
+
+#: Inputs at which the warned value is reached, and the result is not finite.
+WITNESSES: dict[str, Mapping[str, Callable[[Tensor], Tensor]]] = {
+    "nala_attention": {"q": zero},
+    "nala_attention_rotary": {"q": zero},
+    "nala_cos_attention": {"k": zero},
+    "taylor_attention_appendix": {"q": zero},
+    "mote_gates": {"tune": lambda x: -torch.ones_like(x)},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_warnings_of_an_example(name: str) -> None:
+    report = example(name)
+    found = {
+        (each.code, " ".join(report.source.slice(each.span).split()))
+        for each in report.diagnostics
+        if each.code in NUMBERS
+    }
+    assert found == EXPECTED.get(name, set())
+
+
+ADVERSE: tuple[Callable[[Tensor], Tensor], ...] = (
+    torch.zeros_like,
+    torch.ones_like,
+    lambda x: -30 * torch.ones_like(x),
+    lambda x: 30 * torch.sgn(x),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_hazard_results_are_finite(name: str) -> None:
+    if hazards(typed(name)):
+        return
+    given = call(name)
+    for change in ADVERSE:
+        inputs = []
+        for x in given.inputs:
+            if x.dtype == torch.bool:
+                inputs.append(torch.zeros_like(x))
+            else:
+                inputs.append(change(x) if x.is_floating_point() or x.is_complex() else x)
+        with torch.no_grad():
+            result = given.module(*inputs)
+        assert torch.isfinite(torch.view_as_real(result) if result.is_complex() else result).all()
+
+
+def test_most_examples_are_without_hazards() -> None:
+    """The test above looks at something."""
+    assert sum(not hazards(typed(name)) for name in NAMES) > 0.75 * len(NAMES)
+
+
+@pytest.mark.parametrize("name", WITNESSES)
+def test_a_warning_comes_true(name: str) -> None:
+    given = call(name, 1)
+    inputs = {
+        key: WITNESSES[name][key](x) if key in WITNESSES[name] else x for key, x in named_inputs(name, given).items()
+    }
+    result = given.module(**inputs)
+    assert not torch.isfinite(result).all()
+
+
+def test_the_lost_gradient_is_nan() -> None:
+    given = call("attnzero_bench_pvt_v2_c100")
+    inputs = [x.detach().clone().requires_grad_() for x in given.inputs]
+    with torch.no_grad():
+        inputs[2].view(-1)[0] = 0.0
+    result = given.module(*inputs)
+    assert torch.isfinite(result).all()
+    (gradient,) = torch.autograd.grad(result.sum(), inputs[2])
+    assert torch.isnan(gradient).any()
+
+
+HEADER = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    const eps = 1e-6\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("x / norm[N](y)", [Hazard.ZERO]),
+        ("x / (norm[N](y) + eps)", []),
+        ("x / max(norm[N](y), 1e-6)", []),
+        ("x / (1 + y^2)", []),
+        ("x / (y^2 + y + 1)", []),
+        ("x / (y^2 + y + 1/4)", [Hazard.ZERO]),
+        ("x % (y * y)", [Hazard.ZERO]),
+        ("x // (y * y)", [Hazard.ZERO]),
+        ("x * reciprocal(relu(y))", [Hazard.ZERO]),
+        ("x * rsqrt(y * x)", [Hazard.ZERO, Hazard.DOMAIN]),
+        ("x * rsqrt(var[D](y) + 1e-5)", []),
+        ("sqrt(x * y)", [Hazard.DOMAIN]),
+        ("sqrt(x * x)", []),
+        ("log(x * y)", [Hazard.DOMAIN]),
+        ("log(x * x)", [Hazard.DOMAIN]),
+        ("log(softplus(x))", []),
+        ("log1p(x * y)", [Hazard.DOMAIN]),
+        ("log1p(relu(x))", []),
+        ("asin(x * y)", [Hazard.DOMAIN]),
+        ("asin(tanh(x))", []),
+        ("(x * y)^0.5", [Hazard.DOMAIN]),
+        ("relu(x * y)^0.5", []),
+        ("(x * y)^(-1)", [Hazard.ZERO]),
+        ("exp(x * y)", [Hazard.OVERFLOW]),
+        ("exp(x - max[D](x))", []),
+        ("exp(-square(x))", []),
+        ("exp(10 * tanh(x))", []),
+        ("exp(20 * tanh(x))", [Hazard.OVERFLOW]),
+        ("(x * y)^5", [Hazard.OVERFLOW]),
+        ("(x * y)^2", []),
+        ("sigmoid(x * y)^15", []),
+        ("cumprod[N](x * y)", [Hazard.OVERFLOW]),
+        ("cumprod[N](sigmoid(x * y))", []),
+        # cleaned up, or selected by what causes it
+        ("where(isnan(x / norm[N](y)), 0, x / norm[N](y))", []),
+        ("where(norm[N](y) > 0, x / norm[N](y), 0)", [Hazard.GRADIENT]),
+        ("where(norm[N](y) > 0, sign(x / norm[N](y)), 0)", [Hazard.ZERO]),
+        ("where(x > 0, x / norm[N](y), 0)", [Hazard.ZERO]),
+        # weights that sum to one
+        ("x / sum[D](0.5 * softmax[D](x) + 0.5 * softmax[D](y))", [Hazard.ZERO]),
+    ],
+)
+def test_hazards_of_an_expression(body: str, found: list[Hazard]) -> None:
+    assert [each.hazard for each in hazards(formula_of(f"{HEADER}    return {body} + 0 * (x + y + w)\n"))] == found
+
+
+@pytest.mark.parametrize("body", ["x / w", "x / (1 + w)", "log(w) * x", "x / (N - pos(N))", "exp(-w) * x"])
+def test_an_argument_is_the_callers_to_choose(body: str) -> None:
+    text = f"attention f(x[N, D], w[D]) -> [N, D]:\n    return {body} + 0 * w\n"
+    found = hazards(formula_of(text))
+    assert all(each.given for each in found)
+    assert report_of(text).diagnostics == ()
+
+
+def test_warnings_can_be_switched_off() -> None:
+    from attngraph.settings import check_ignored
+
+    assert check_ignored(["AG510", "AG511", "AG512", *NUMBERS]) == ("AG510", "AG511", "AG512", *NUMBERS)
+
+
+def test_a_called_formula_is_blamed_once() -> None:
+    text = (
+        "attention inner(x[N, D]) -> [N, D]:\n    return x / norm[D](x)\n\n"
+        "attention outer(x[N, D]) -> [N, D]:\n    return inner(x)\n"
+    )
+    found = [d.code for name in ("inner", "outer") for d in attngraph.check(attngraph.parse(text, name)).diagnostics]
+    assert found == ["AG520"]
