@@ -11,7 +11,6 @@ from .facts.cost import Sequence
 from .facts.dependence import Dependence
 from .facts.gradients import cancelled, unreached
 from .facts.state import State, state
-from .graph import Node
 from .lowerings.lowering import Lowering
 from .plan import Plan
 from .report import Report

@@ -29,11 +29,14 @@ FOLDERS = {
 # Each layer may import itself and the layers above it in this list, never one below.
 COMPILER_LAYERS = (
     ("errors", "formula", "graph", "ops", "pyast", "render", "report", "sizes", "structure", "types"),
-    ("elaborate", "facts", "initial", "inline", "lints", "notices", "rewrite", "rules", "scalars", "scope", "separation"),
+    (
+        "elaborate", "facts", "initial", "inline", "lints", "notices", "rewrite", "rules", "scalars", "scope",
+        "separation",
+    ),
     ("facts.state", "lowerings", "normal", "order", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
     ("claims", "dense", "equivalence", "exact", "forms", "pipeline", "residues"),
-)
+)  # fmt: skip
 
 # What a package may import from outside, besides the standard library.
 THIRD_PARTY = {

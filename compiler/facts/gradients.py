@@ -1,9 +1,9 @@
 """Which inputs and parameters no gradient reaches.
 
 A gradient flows from the results back to the operands. It ends at an operation that has none (a sign, a comparison, a
-choice of positions), where it is multiplied by a value that is 0 for all inputs, where a clamp
-always acts, and at a value that is the same for all inputs. Sound: what is said to get no gradient gets exactly 0. What is not
-named may still get 0, where that follows from algebra (see `cancelled`) or holds for some inputs only.
+choice of positions), where it is multiplied by a value that is 0 for all inputs, where a clamp always acts, and at a
+value that is the same for all inputs. Sound: what is said to get no gradient gets exactly 0. What is not named may
+still get 0, where that follows from algebra (see `cancelled`) or holds for some inputs only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NUMBERS = (Kind.REAL, Kind.COMPLEX)
 
 @dataclass(frozen=True)
 class Unreached:
-    """A value that gets no gradient. blocks: the operations at which the way back to it ends, in the order of the text."""
+    """A value that gets no gradient. blocks: the operations at which the way back to it ends."""
 
     node: Node
     blocks: tuple[Node, ...]

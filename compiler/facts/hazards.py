@@ -1,7 +1,7 @@
 """Where numbers may go wrong: denominators that can be 0, logarithms and roots of negative values, overflow.
 
-Sound in one direction: where nothing is found, finite inputs of moderate size give finite results. What is found need not
-happen; the bounds of values are all that it is judged by.
+Sound in one direction: where nothing is found, finite inputs of moderate size give finite results. What is found need
+not happen; the bounds of values are all that it is judged by.
 """
 
 from __future__ import annotations
@@ -192,8 +192,10 @@ def _is_given(node: Node, depth: int = 0) -> bool:
 
 
 def _guarded(found: Found, users: Mapping[Node, list[Node]]) -> Found | None:
-    """The finding, None where `where(isnan(x), 0, x)` cleans up behind it, and what is left of it where the text selects
-    by the operand that causes it: the value is discarded then, but the gradient of it is not."""
+    """The finding; None where `where(isnan(x), 0, x)` cleans up behind it.
+
+    Where the text selects by the operand that causes it, the value is discarded, but the gradient of it is not.
+    """
     later = users[found.node]
     if later and all(_cleans(user, found.node) for user in later):
         return None

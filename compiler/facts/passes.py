@@ -4,9 +4,9 @@ A fiber of an axis is all elements along it with the other coordinates fixed; a 
 steps of which the first must have read the whole fiber before the second can start, and which both read it (or a
 value derived from it point by point), cost two passes, whatever the schedule. A chain of n such pairs costs n + 1.
 
-Source: Nayak et al., FuseMax: Leveraging Extended Einsums to Optimize Attention Accelerator Design, MICRO 2024. One sweep over
-the steps counts. The count belongs to the steps as they stand: moving a factor behind a sum, or keeping
-running values along an axis, changes it.
+The count belongs to the steps as they stand: moving a factor behind a sum, or keeping running values along an axis,
+changes it. One sweep over the steps counts.
+Source: Nayak et al., FuseMax: Leveraging Extended Einsums to Optimize Attention Accelerator Design, MICRO 2024.
 
 A split of the axis makes a fiber of two axes, of which the outer counts: what is over for one part need not be over
 for the next. A renamed copy is read by itself: of `x` and `x[N -> M]` in one sum each is gone through once.

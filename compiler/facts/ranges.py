@@ -254,7 +254,7 @@ def _quadratic(node: Node, depth: int) -> Quadratic | None:
     match node.op:
         case Literal(value) if math.isfinite(value):
             return None, float(value), 0.0, 0.0
-        case (Add() | Subtract()) if depth < 4:
+        case Add() | Subtract() if depth < 4:
             sides = [_quadratic(operand, depth + 1) for operand in node.inputs]
             left, right = sides
             if left is None or right is None:
@@ -264,13 +264,13 @@ def _quadratic(node: Node, depth: int) -> Quadratic | None:
             sign = -1.0 if isinstance(node.op, Subtract) else 1.0
             total = [x + sign * y for x, y in zip(left[1:], right[1:], strict=True)]
             return left[0] or right[0], total[0], total[1], total[2]
-        case (Multiply() | Divide()) if depth < 4:
-            value, scale = node.inputs
-            if isinstance(node.op, Multiply) and isinstance(value.op, Literal):
-                value, scale = scale, value
+        case Multiply() | Divide() if depth < 4:
+            scaled, scale = node.inputs
+            if isinstance(node.op, Multiply) and isinstance(scaled.op, Literal):
+                scaled, scale = scale, scaled
             if isinstance(scale.op, Literal) and scale.op.value and math.isfinite(scale.op.value):
                 factor = 1 / scale.op.value if isinstance(node.op, Divide) else float(scale.op.value)
-                inner = _quadratic(value, depth + 1)
+                inner = _quadratic(scaled, depth + 1)
                 return inner and (inner[0], inner[1] * factor, inner[2] * factor, inner[3] * factor)
         case Square() | IntegerPower(2):
             return node.inputs[0], 0.0, 0.0, 1.0

@@ -72,7 +72,7 @@ class Totals:
             case L1Normalize(along) if set(along) == axes and self._range(node.inputs[0]).non_negative:
                 return Total.ONE if self._range(node.inputs[0]).positive else Total.AT_MOST_ONE
             case Divide():
-                return self._divided(*node.inputs, axes)
+                return self._divided(node.inputs[0], node.inputs[1], axes)
             case Multiply():
                 for weights, factor in (node.inputs, node.inputs[::-1]):
                     bounds = self._range(factor)
@@ -87,7 +87,7 @@ class Totals:
                     return self._part(yes, below(yes))
                 return Total.UNKNOWN
             case Add():
-                return self._mixture(*node.inputs, axes, depth)
+                return self._mixture(node.inputs[0], node.inputs[1], axes, depth)
             case Mean(along) if axes.isdisjoint(along):
                 return below(node.inputs[0])
             case Contraction(along):

@@ -22,8 +22,8 @@ def names_batch(formula: Formula) -> bool:
 def length_used(formula: Formula, axis: str) -> Node | None:
     """The first value through which a result depends on the length of an axis; None if there is provably none.
 
-    A value that is the same for all inputs and sizes does not count, nor a positive factor that a normalisation takes up
-    (up to the floor of its divisor). A sum over the axis runs over its entries, and does not read its length.
+    A value that is the same for all inputs and sizes does not count, nor a positive factor that a normalisation takes
+    up (up to the floor of its divisor). A sum over the axis runs over its entries, and does not read its length.
     """
     known: dict[Node, Range] = {}
     seen: set[Node] = set()

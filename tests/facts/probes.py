@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def formula_of(text: str) -> Formula:
     return formula
 
 
-@lru_cache(maxsize=None)
+@cache
 def example(name: str) -> Report:
     path, _ = FORMULAS[name]
     return attngraph.check(attngraph.load(path, name))
@@ -44,7 +44,7 @@ def typed(name: str) -> Formula:
     return formula
 
 
-@lru_cache(maxsize=None)
+@cache
 def call(name: str, base: int = -1) -> Call:
     """A module in float64 with drawn parameters, and inputs; base: which sizes."""
     torch.manual_seed(len(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def names(nodes: tuple[Node, ...]) -> set[str]:
     return {getattr(node.op, "name", "") for node in nodes}
 
 
-@lru_cache(maxsize=None)
+@cache
 def measured(name: str) -> dict[str, float]:
     """The largest element of the gradient with respect to every real input and parameter, over the largest of all."""
     given = call(name)

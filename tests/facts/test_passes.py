@@ -36,7 +36,8 @@ CASES = {
         {"k": 3, "v": 1, "q": 1},
     ),
     "three passes, division behind the sum": (
-        ATTENTION + "    qk = q @ k^T\n    sn = exp(qk - max[M](qk))\n    return (sn @ v) / sum[M](sn)\n", {"k": 2, "v": 1},
+        ATTENTION + "    qk = q @ k^T\n    sn = exp(qk - max[M](qk))\n    return (sn @ v) / sum[M](sn)\n",
+        {"k": 2, "v": 1},
     ),
     "no maximum": (
         ATTENTION + "    sn = exp(q @ k^T)\n    return (sn / sum[M](sn)) @ v\n", {"k": 2, "v": 1},
@@ -60,7 +61,8 @@ CASES = {
         {"k": 2, "v": 1},
     ),
     "linear attention with a normaliser": (
-        ATTENTION + "    kv = k^T @ v\n    ks = sum[M](k)\n    return (q @ kv) / (1 + sum[D](q * ks))\n", {"k": 1, "v": 1},
+        ATTENTION + "    kv = k^T @ v\n    ks = sum[M](k)\n    return (q @ kv) / (1 + sum[D](q * ks))\n",
+        {"k": 1, "v": 1},
     ),
     "softmax as a whole": (ATTENTION + "    return softmax[M](q @ k^T) @ v\n", {"k": 3, "v": 1}),
     "self-attention": (

@@ -80,6 +80,9 @@ ALONG: list[Callable[[tuple[str, ...]], Op]] = [
 ]  # fmt: skip
 
 
+WAYS = ("unary", "unary", "binary", "binary", "along", "contract", "where", "below", "quadratic")
+
+
 def _leaf(builder: Builder, choose: random.Random) -> Node:
     axes = choose.choice([(), ("N",), ("M",), ("N", "M")])
     made: list[Callable[[], Op]] = [
@@ -99,7 +102,7 @@ def _grown(builder: Builder, choose: random.Random, count: int) -> list[Node]:
         first, second, third = (choose.choice(nodes[-8:]) for _ in range(3))
         shared = sorted(set(first.axes) & set(second.axes))
         try:
-            match choose.choice(["unary", "unary", "binary", "binary", "along", "contract", "where", "below", "quadratic"]):
+            match choose.choice(WAYS):
                 case "unary":
                     node = builder.make(choose.choice(UNARY)(), first)
                 case "binary":
