@@ -89,9 +89,12 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--warnings-as-errors", action=argparse.BooleanOptionalAction, default=None, help="warnings fail the check"
     )
 
-    explain = command("explain", "linear.attn", "kernels.attn linear_attention", "AG201")
+    explain = command("explain", "linear.attn", "kernels.attn linear_attention --format markdown", "AG201")
     explain.add_argument("subject", metavar="FILE|CODE", help=f"{one}; or a diagnostic code")
     explain.add_argument("name", nargs="?", metavar="NAME", help="a formula of the file (default: all)")
+    explain.add_argument(
+        "--format", choices=("text", "markdown"), default="text", help="how to write it (default: text)"
+    )
 
     fmt = command("fmt", "examples", "--check examples", "--diff linear.attn", "- < linear.attn")
     fmt.add_argument("paths", nargs="+", metavar="FILE|FOLDER", help=many)
@@ -99,9 +102,10 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     fmt.add_argument("--diff", action="store_true", help="change nothing; show what would change")
     fmt.add_argument("--stdout", action="store_true", help="change nothing; print the formatted text")
 
-    latex = command("latex", "linear.attn", "kernels.attn linear_attention")
+    latex = command("latex", "linear.attn", "kernels.attn linear_attention", "linear.attn --mathml")
     latex.add_argument("file", metavar="FILE", help=one)
     latex.add_argument("name", nargs="?", metavar="NAME", help="a formula of the file (default: all)")
+    latex.add_argument("--mathml", action="store_true", help="MathML for a web page in the place of LaTeX")
 
     simplify = command("simplify", "attention.attn", "attention.attn --explain", "trial.attn --guards --const eps=0")
     simplify.add_argument("file", metavar="FILE", help=one)

@@ -165,7 +165,12 @@ def explain(arguments: Namespace, console: Console) -> int:
     path = _the_one(subject)
     reports = _chosen(_checked(path, console), arguments.name, path)
     console.stage = "explaining"
-    console.write("\n".join(describe(report, console.palette) for report in reports))
+    if arguments.format == "markdown":
+        from .catalogue import entry
+
+        console.write("\n".join(entry(report) for report in reports))
+    else:
+        console.write("\n".join(describe(report, console.palette) for report in reports))
     return FINE if all(report.ok for report in reports) else FINDINGS
 
 
@@ -229,6 +234,7 @@ def _difference(source: Source, text: str) -> str:
 
 def latex(arguments: Namespace, console: Console) -> int:
     from .grammar.latex import latex_formula
+    from .grammar.mathml import mathml
 
     path = _the_one(arguments.file)
     _, tree = _parsed(path, console)
@@ -239,7 +245,8 @@ def latex(arguments: Namespace, console: Console) -> int:
         raise Misuse(f"there is no formula `{arguments.name}` in {path}; {suggest(arguments.name, names)}")
     console.stage = f"printing {path} as LaTeX"
     chosen = [formula for formula in tree.formulas if arguments.name in (None, formula.name)]
-    console.write("\n\n".join(latex_formula(formula).rstrip("\n") for formula in chosen) + "\n")
+    printed = [latex_formula(formula) for formula in chosen]
+    console.write("\n\n".join(map(mathml, printed) if arguments.mathml else printed) + "\n")
     return FINE
 
 

@@ -260,15 +260,16 @@ def _account(report: Report) -> str:
     for form in found.forms:
         place = f", at {_place(report.source, form.span)}" if form.span else ""
         rows.append((form.name, "yes" if form.exists else "no", form.text + place))
-    notes = [line for note in _notes(report, report.formula, found) for line in _folded(note)]
-    return "\n\n".join(part for part in (_section("forms", _wrapped(rows)), _section("notes", notes)) if part)
+    lines = [line for note in notes(report, report.formula, found) for line in _folded(note)]
+    return "\n\n".join(part for part in (_section("forms", _wrapped(rows)), _section("notes", lines)) if part)
 
 
 def _folded(note: str) -> list[str]:
     return textwrap.wrap(note, _COLUMNS - len(_INDENT), subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
-def _notes(report: Report, formula: Formula, account: Account) -> Iterator[str]:
+def notes(report: Report, formula: Formula, account: Account) -> Iterator[str]:
+    """What is to be known of a formula besides its cost and its forms, one sentence each."""
     if formula.sequence:
         if not account.mixing:
             yield "no token mixing: the result at a position depends on the inputs at that position only"

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -18,12 +19,12 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from attngraph import catalogue
 from attngraph.compiler.ops import OPS
 from attngraph.compiler.ops.base import Brackets, Op
-from attngraph.grammar.ast import Claim, Formula, Require
+from attngraph.compiler.pipeline import check_source, read
 from attngraph.grammar.codes import CODES
-from attngraph.grammar.parser import parse
-from attngraph.grammar.printer import format_expression
+from attngraph.grammar.mathml import mathml
 from attngraph.grammar.source import Source
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,30 +108,43 @@ def codes_page() -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def claim_text(claim: Claim) -> str:
-    return claim.name if claim.bound is None else f"{claim.name} O({format_expression(claim.bound)})"
-
-
-def formula_row(formula: Formula, page: str) -> str:
-    summary = " ".join((formula.docstring or "").strip().split("\n\n")[0].split()).replace("|", "\\|")
-    claims = [claim for statement in formula.statements if isinstance(statement, Require) for claim in statement.claims]
-    promised = ", ".join(f"`{claim_text(claim)}`" for claim in claims)
-    return f"| [{formula.name}]({page}) | {prose(summary)} | {promised} |"
+def families(folder: Path) -> dict[str, str]:
+    """Name and description of every family of formulas, from the table of examples/README.md. Errors: PluginError."""
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    found = dict(re.findall(r"^\| \[(\w+)\]\(\1\) \| (.+) \|$", readme, re.MULTILINE))
+    if found.keys() != {path.name for path in folder.iterdir() if path.is_dir()}:
+        raise PluginError("the table of examples/README.md does not list the folders beside it")
+    return found
 
 
 def example_pages(folder: Path) -> dict[str, str]:
-    """Path within the site -> Markdown: one page per example file, and the index of their formulas."""
-    pages, rows = {}, []
-    for path in sorted(folder.glob("**/*.attn")):
-        name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
-        text = path.read_text(encoding="utf-8")
-        tree, _ = parse(Source(path.name, text))
-        rows += [formula_row(formula, f"{name}.md") for formula in tree.formulas]
-        pages[f"examples/{name}.md"] = f"# {path.name}\n\n```\n{text.rstrip()}\n```\n"
-    intro = "Every file here is checked, compiled and compared with its own dense evaluation by the tests."
-    table = "\n".join(["| formula | what it is | promises |", "| --- | --- | --- |", *rows])
-    pages["examples/index.md"] = f"# Examples\n\n{intro}\n\n{table}\n"
+    """Path within the site -> Markdown: one page per family of formulas, and the index of them all."""
+    pages = {}
+    index = [
+        "# Formulas",
+        "Published attention and token-mixing formulas, each checked, compiled and compared with plain PyTorch by the "
+        "tests. Orders count the sequence axes only; the page of a family shows the polynomials in all sizes.",
+    ]
+    for family, about in families(folder).items():
+        sources = [read(path) for path in sorted((folder / family).glob("*.attn"))]
+        reports = [report for each in sources if isinstance(each, Source) for report in check_source(each)]
+        title = family.replace("_", " ").capitalize()
+        entries = [catalogue.entry(report) for report in reports]
+        pages[f"examples/{family}.md"] = "\n\n".join([f"# {title}", f"{about}.", *entries])
+        table = catalogue.table(reports, partial("{0}.md#{1.name}".format, family))
+        index += [f"## [{title}]({family}.md)", f"{about}.", table]
+    pages["examples/index.md"] = "\n\n".join(index) + "\n"
     return pages
+
+
+def drawn(markdown: str) -> str:
+    """Fences of LaTeX replaced by MathML, which needs no script to be drawn."""
+    return re.sub(
+        r"^```math\n(.*?)^```$",
+        lambda match: f'<div class="math">{mathml(match[1])}</div>',
+        markdown,
+        flags=re.MULTILINE | re.DOTALL,
+    )
 
 
 def generated_pages() -> dict[str, str]:
@@ -152,6 +166,10 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     for path, text in generated_pages().items():
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    return drawn(markdown)
 
 
 def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> str:

@@ -88,6 +88,7 @@ def latex_formula(formula: Formula) -> str:
             case Param(tensors) | Buffer(tensors):
                 ranks.update((tensor.name, len(tensor.axes)) for tensor in tensors)
             case Function(name, parameters, body):
+                ranks[name] = 0  # so that calls print the name as this line does
                 inner = {**ranks, **{parameter.name: 0 for parameter in parameters}}
                 listed = ", ".join(latex_name(parameter.name) for parameter in parameters)
                 lines.append(_line(rf"{latex_name(name)}\left({listed}\right)", _piece(body, inner).text))
@@ -127,8 +128,8 @@ def _letters(word: str) -> str:
 
 
 def latex_index(axis: str) -> str:
-    """The running index of an axis: `n` for `N`, `k_{y}` for `Ky`, `c_{2}` for `C2`."""
-    short = re.fullmatch(r"([A-Z])([a-z]|[0-9]+)", axis)
+    """The running index of an axis: `n` for `N`, `k_{y}` for `Ky`, `c_{2}` for `C2`, `k_{0y}` for `K0y`."""
+    short = re.fullmatch(r"([A-Z])([0-9]*[a-z]|[0-9]+)", axis)
     return f"{short[1].lower()}_{{{short[2]}}}" if short else latex_name(axis.lower())
 
 
@@ -179,6 +180,9 @@ def _piece(expression: Expression, ranks: Mapping[str, int]) -> _Piece:
             inner = _piece(operand, ranks)
             arrow = rf"{latex_index(source.name)} \to {latex_index(target.name)}"
             return _Piece(rf"{{{inner.within(_ATOM)}}}_{{{arrow}}}", _ATOM, max(inner.rank, 1))
+        case Binary("*" | "@" as operator, Unary("-", left), right):
+            inner = _piece(Binary(operator, left, right), ranks)  # -8 x, not (-8) x
+            return _Piece(f"-{inner.within(_BIG)}", _SUM, inner.rank)
         case Binary(operator, left, right):
             return _binary(operator, _piece(left, ranks), _piece(right, ranks), right)
         case Call():
@@ -246,11 +250,19 @@ def _call(call: Call, ranks: Mapping[str, int]) -> _Piece:
         condition, yes, no = (argument.text for argument in arguments)
         cases = rf"\begin{{cases}} {yes} & \text{{if }} {condition} \\ {no} & \text{{otherwise}} \end{{cases}}"
         return _Piece(cases, _SUM, rank)
+    if plain and call.axes is not None and call.function == "take" and len(arguments) == 2:
+        place = f"{_indices(call.axes.sources)} = {arguments[1].text}"
+        return _Piece(rf"{{{arguments[0].within(_ATOM)}}}_{{{place}}}", _ATOM, rank)
     if plain and call.axes is not None and call.axes.targets is None and len(arguments) == 1:
         known = _function_over_axes(call.function, call.axes.sources, arguments[0], rank)
         if known is not None:
             return known
-    head = f"\\{call.function}" if call.function in _NAMED_OPERATORS else _function_name(call.function)
+    if call.function in ranks:
+        head = latex_name(call.function)
+    elif call.function in _NAMED_OPERATORS:
+        head = f"\\{call.function}"
+    else:
+        head = _function_name(call.function)
     if call.axes is not None:
         head = f"{{{head}}}_{{{_subscript(call.axes)}}}" if "_" in head else f"{head}_{{{_subscript(call.axes)}}}"
     listed = ", ".join(argument.text for argument in arguments)

@@ -257,6 +257,9 @@ def test_explain_file_and_code(run: Run) -> None:
     code, out, _ = run("explain", "good.attn", "linear")
     assert code == 0
     assert "how it is compiled" in out
+    code, out, _ = run("explain", "good.attn", "--format", "markdown")
+    assert code == 0
+    assert out.startswith("## linear\n\n")
     write("bad.attn", BAD)
     code, out, _ = run("explain", "bad.attn")
     assert code == 1
@@ -323,6 +326,7 @@ def test_latex(run: Run) -> None:
     code, out, _ = run("latex", "good.attn", "linear")
     assert code == 0
     assert "\\top" in out
+    assert run("latex", "good.attn", "--mathml")[1].startswith('<math display="block">')
 
 
 # -- compile and draw ------------------------------------------------------------------------------------
