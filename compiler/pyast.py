@@ -91,5 +91,7 @@ def tuple_of(items: list[ast.expr]) -> ast.expr:
     return ast.Tuple(items, ast.Load())
 
 
-def assign(target: str, value: ast.expr) -> ast.stmt:
-    return ast.Assign([ast.Name(target, ast.Store())], value, lineno=0)
+def assign(target: str, value: ast.expr, *others: str) -> ast.stmt:
+    """`target = value`, or `target, others = value`."""
+    names: list[ast.expr] = [ast.Name(name, ast.Store()) for name in (target, *others)]
+    return ast.Assign([ast.Tuple(names, ast.Store()) if others else names[0]], value, lineno=0)

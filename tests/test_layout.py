@@ -33,7 +33,7 @@ COMPILER_LAYERS = (
         "elaborate", "facts", "initial", "inline", "lints", "notices", "rewrite", "rules", "scalars", "scope",
         "separation",
     ),
-    ("facts.state", "lowerings", "normal", "order", "unparse"),
+    ("facts.state", "lowerings", "normal", "order", "recurrence", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
     ("claims", "dense", "equivalence", "exact", "forms", "pipeline", "residues"),
 )  # fmt: skip

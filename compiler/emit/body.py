@@ -27,10 +27,10 @@ _TRACEABLE = frozenset({"math.floor", "math.ceil", "max", "min", "abs"})
 
 @dataclass
 class Statement:
-    """`name = value` over a placeholder name.
+    """`name = value` over a placeholder name, or `name, *others = value`.
 
     wanted: the name to give it; node: the node that it computes, if it is the value itself;
-    pinned: it keeps its own line.
+    pinned: it keeps its own line. others: further placeholder names, each with the name to give it.
     """
 
     name: str
@@ -39,6 +39,16 @@ class Statement:
     node: Node | None = None
     pinned: bool = False
     comments: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *(name for name, _ in self.others))
+
+    @property
+    def targets(self) -> tuple[str, ast.expr, *tuple[str, ...]]:
+        """The arguments of `pyast.assign`."""
+        return (self.name, self.value, *self.names[1:])
 
 
 class Precision(Enum):
@@ -71,6 +81,7 @@ class Frame:
         a size that is known only when the module is called.
     real, wide, complex: the dtypes of computed values; device: that of the inputs.
     precisions: of values that depend on inputs, and of fixed ones.
+    carried: for values that hand something on from piece to piece, the expressions of what the piece before handed on.
     """
 
     reference: Mapping[str, ast.expr]
@@ -84,6 +95,7 @@ class Frame:
     complex: ast.expr
     device: ast.expr
     precisions: tuple[Precision, Precision] = (Precision.WORKING, Precision.WIDE)
+    carried: Mapping[Node, tuple[ast.expr, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -94,6 +106,7 @@ class Body:
     statements: list[Statement] = field(default_factory=list)
     used_sizes: dict[str, None] = field(default_factory=dict)
     helpers: dict[str, None] = field(default_factory=dict)
+    handed_on: list[ast.expr] = field(default_factory=list)  # what is carried to the next piece
     _values: dict[Node, Value] = field(default_factory=dict)
     _converted: dict[tuple[Node, Kind, bool], ast.expr] = field(default_factory=dict)
     _carriers: dict[str, tuple[Node, int]] = field(default_factory=dict)
@@ -142,18 +155,36 @@ class Body:
         arguments = [self._operand(node, index, as_tensor=lone) for index in range(len(operands))]
         if isinstance(op, Size):  # a number that torch cannot trace, as log(N)
             return Value(self._assign(node, self._size_tensor(op.size)), precision=self.frame.precisions[True])
+        if node in self.frame.carried:
+            return self._continued(node, emitter, arguments)
         code = op.emit(emitter, node.type, *arguments)
         kinds = [operand.type.kind for operand in node.inputs]
         if node.type.kind is Kind.REAL and Kind.COMPLEX in kinds and not fixed:
             code = pyast.method(code, "to", self.frame.real)  # there is no complex bfloat16 to come from
         return Value(self._assign(node, code), precision=self.frame.precisions[fixed])
 
+    def _continued(self, node: Node, emitter: _NodeEmitter, arguments: list[Operand]) -> Value:
+        """A value that goes on from a state, and what it hands on."""
+        state = self.frame.carried[node]
+        onward = node.op.emit_from(emitter, node.type, state, *arguments)
+        wanted = hint(node, self.frame.names)
+        others = () if onward.alone else tuple(f"{wanted}_state" for _ in state)
+        code = self._assign(node, onward.code, others=others)
+        names = self.statements[-1].names
+        self.handed_on += [pyast.name(name) for name in (names if onward.alone else names[1:])]
+        finished = onward.finish(code)
+        if finished is not code:
+            finished = self._assign(node, finished)
+        return Value(finished)
+
     def _named_number(self, node: Node, code: ast.expr) -> ast.expr:
         if isinstance(node.op, Literal | Size) or isinstance(code, ast.Name | ast.Constant):
             return code
         return self._assign(node, code)
 
-    def _assign(self, node: Node, value: ast.expr, *, converted: bool = False) -> ast.expr:
+    def _assign(
+        self, node: Node, value: ast.expr, *, converted: bool = False, others: tuple[str, ...] = ()
+    ) -> ast.expr:
         wanted = hint(node, self.frame.names)
         name = f"{wanted}%{len(self.statements)}"
         note = self.frame.notes.get(node)
@@ -163,8 +194,9 @@ class Body:
                 wanted,
                 value,
                 None if converted else node,
-                pinned=node in self.frame.names and not converted,
+                pinned=(node in self.frame.names and not converted) or bool(others),
                 comments=(note,) if note and not converted else (),
+                others=tuple((f"{other}%{len(self.statements)}%{i}", other) for i, other in enumerate(others)),
             )
         )
         return ast.Name(name, ast.Load())

@@ -18,16 +18,21 @@ from .settle import SizePlan
 
 
 def input_checks(
-    formula: Formula, plan: SizePlan, inputs: Mapping[Node, ast.expr], attributes: Mapping[str, ast.expr]
+    formula: Formula,
+    plan: SizePlan,
+    inputs: Mapping[Node, ast.expr],
+    attributes: Mapping[str, ast.expr],
+    so_far: Mapping[str, ast.expr] | None = None,
 ) -> list[Line]:
     """Statements that raise ValueError where inputs do not fit the formula.
 
     inputs, attributes: the expressions of the inputs, and of the sizes that the module holds.
+    so_far: those of axes with an entry for every position of the sequence so far.
     """
     lines = [_rank(formula, node, inputs[node]) for node in formula.inputs if node.axes]
     lines += _dtypes(formula, inputs)
     for node in formula.inputs:
-        lines += _sizes(formula, plan, node, inputs, attributes)
+        lines += _sizes(formula, plan, node, inputs, attributes, so_far or {})
     references = dict(attributes)
     for axis, (node, dimension) in plan.sources.items():
         references[axis] = pyast.method(inputs[node], "size", dimension)
@@ -157,6 +162,7 @@ def _sizes(
     node: Node,
     inputs: Mapping[Node, ast.expr],
     attributes: Mapping[str, ast.expr],
+    so_far: Mapping[str, ast.expr],
 ) -> list[Line]:
     """Every axis of an input against the constructor's size, or the first input that has it."""
     lines: list[Line] = []
@@ -171,6 +177,9 @@ def _sizes(
                 continue
             expected: ast.expr = pyast.method(inputs[source], "size", other)
             explained = f"{place}{_name(source)} has "
+        elif axis in so_far:
+            expected = so_far[axis]
+            explained = f"{place}the number of positions so far is "
         elif axis in plan.settled and plan.settled[axis].as_number() is not None:
             expected = attributes[axis]
             explained = f"{place}the formula says {axis} = "

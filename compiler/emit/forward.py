@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from .. import pyast
-from ..graph import Node
+from ..graph import Graph, Node
 from ..ops.leaves import Input
 from ..report import Step
 from ..types import Kind
@@ -19,6 +19,7 @@ from .dtypes import complex_dtype, wide_dtype
 from .holdings import Holdings
 from .layout import Function, Line, header
 from .names import LOCAL_RESERVED, Names, printable
+from .settle import SizePlan
 
 
 def check(held: Holdings) -> Function | None:
@@ -40,8 +41,8 @@ def forward(
     names = Names(LOCAL_RESERVED | held.library)
     inputs = [ast.unparse(argument) for argument in held.inputs.values()]
     names.claim(inputs)
-    sizes, references = _size_names(held, names)
-    real, device = _working(held)
+    sizes, references = size_names(held.plan, held.references, names)
+    real, device = working(held)
     frame = Frame(
         reference=references,
         stored={**held.stored, **held.inputs},
@@ -55,7 +56,7 @@ def forward(
         device=device,
     )
     body = Body(frame)
-    body.compute(_needed(held, frame.stored))
+    body.compute(needed(held.graph, frame.stored))
     results = [body.tensor(node) for node in held.graph.outputs]
     statements, closing = tidy.inline(body.statements, results)
     tidy.rename(statements, results, names)
@@ -65,21 +66,34 @@ def forward(
     lines: list[Line] = []
     if has_check:
         lines.append(Line(ast.Expr(pyast.call("self.check", *map(pyast.name, inputs)))))
-    lines += _local_sizes(held, sizes, references, read)
+    lines += local_sizes(held.plan, held.inputs, sizes, references, read)
+    lines += dtypes_read(real, read)
+    opening = _decisions(steps)
+    for index, statement in enumerate(statements):
+        lines.append(Line(pyast.assign(*statement.targets), (*opening, *statement.comments)))
+        opening = ()
+        if index in dead:
+            lines.append(Line(ast.Delete([ast.Name(name, ast.Del()) for name in dead[index]])))
+    value, returns = returned(results)
+    lines.append(Line(ast.Return(value), (*opening, *closing)))
+    return Function(header("forward", held.signature(), returns), _shapes(held), lines), body.helpers
+
+
+def returned(results: list[ast.expr]) -> tuple[ast.expr, str]:
+    """What a method returns for these results, and its type."""
+    if len(results) == 1:
+        return results[0], "Tensor"
+    return ast.Tuple(results, ast.Load()), f"tuple[{', '.join(['Tensor'] * len(results))}]"
+
+
+def dtypes_read(real: ast.expr, read: frozenset[str]) -> list[Line]:
+    """Assignments of the dtypes that are read."""
+    lines = []
     if "wide" in read:
         lines.append(Line(pyast.assign("wide", wide_dtype(real))))
     if "complex_dtype" in read:
         lines.append(Line(pyast.assign("complex_dtype", complex_dtype(real))))
-    opening = _decisions(steps)
-    for index, statement in enumerate(statements):
-        lines.append(Line(pyast.assign(statement.name, statement.value), (*opening, *statement.comments)))
-        opening = ()
-        if index in dead:
-            lines.append(Line(ast.Delete([ast.Name(name, ast.Del()) for name in dead[index]])))
-    value = results[0] if len(results) == 1 else ast.Tuple(results, ast.Load())
-    lines.append(Line(ast.Return(value), (*opening, *closing)))
-    returns = "Tensor" if len(results) == 1 else f"tuple[{', '.join(['Tensor'] * len(results))}]"
-    return Function(header("forward", held.signature(), returns), _shapes(held), lines), body.helpers
+    return lines
 
 
 def _decisions(steps: Iterable[Step]) -> tuple[str, ...]:
@@ -90,21 +104,28 @@ def _decisions(steps: Iterable[Step]) -> tuple[str, ...]:
 # -- sizes -----------------------------------------------------------------------------------------
 
 
-def _size_names(held: Holdings, names: Names) -> tuple[dict[str, str], dict[str, ast.expr]]:
-    """The variables of sizes that are known at call time, and the expressions of all sizes."""
-    plan = held.plan
+def size_names(
+    plan: SizePlan, known: Mapping[str, ast.expr], names: Names
+) -> tuple[dict[str, str], dict[str, ast.expr]]:
+    """The variables of sizes that are known at call time, and the expressions of all sizes.
+
+    known: those of the sizes that the module holds.
+    """
     copies = {axis: size.as_symbol() for axis, size in plan.derived.items() if size.as_symbol() is not None}
     sizes = {axis: names.take(axis) for axis in (*plan.sources, *plan.derived) if axis not in copies}
-    references = {**held.references, **{axis: pyast.name(name) for axis, name in sizes.items()}}
+    references = {**known, **{axis: pyast.name(name) for axis, name in sizes.items()}}
     references |= {axis: references[other] for axis, other in copies.items() if other in references}
     return sizes, references
 
 
-def _local_sizes(
-    held: Holdings, sizes: Mapping[str, str], references: Mapping[str, ast.expr], read: frozenset[str]
+def local_sizes(
+    plan: SizePlan,
+    inputs: Mapping[Node, ast.expr],
+    sizes: Mapping[str, str],
+    references: Mapping[str, ast.expr],
+    read: frozenset[str],
 ) -> list[Line]:
-    """Assignments of the sizes that are read, those that they need first."""
-    plan = held.plan
+    """Assignments of the sizes that are read, those that they need first. inputs: expressions of the arguments."""
     wanted = {axis for axis, name in sizes.items() if name in read}
     for axis in reversed(list(plan.derived)):
         if axis in wanted:
@@ -115,7 +136,7 @@ def _local_sizes(
             continue
         if axis in plan.sources:
             node, dimension = plan.sources[axis]
-            code: ast.expr = pyast.method(held.inputs[node], "size", dimension)
+            code: ast.expr = pyast.method(inputs[node], "size", dimension)
         else:
             code = size_code.whole(plan.derived[axis], references.__getitem__).expression
         lines.append(Line(pyast.assign(name, code)))
@@ -125,7 +146,7 @@ def _local_sizes(
 # -- nodes -----------------------------------------------------------------------------------------
 
 
-def _working(held: Holdings) -> tuple[ast.expr, ast.expr]:
+def working(held: Holdings) -> tuple[ast.expr, ast.expr]:
     """The dtype of real values and the device: those of the first real input, else of what there is."""
     by_kind = {node.type.kind: argument for node, argument in reversed([*held.inputs.items()])}
     stored = held.stored
@@ -143,16 +164,16 @@ def _working(held: Holdings) -> tuple[ast.expr, ast.expr]:
     return real, device
 
 
-def _needed(held: Holdings, stored: Mapping[Node, ast.expr]) -> list[Node]:
+def needed(graph: Graph, stored: Mapping[Node, ast.expr]) -> list[Node]:
     """What the outputs need, without what is behind a stored value."""
     seen: set[Node] = set()
-    stack = list(held.graph.outputs)
+    stack = list(graph.outputs)
     while stack:
         node = stack.pop()
         if node not in seen:
             seen.add(node)
             stack.extend(() if node in stored else node.inputs)
-    return [node for node in held.graph.nodes() if node in seen]
+    return [node for node in graph.nodes() if node in seen]
 
 
 def _couples(held: Holdings, node: Node) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..formula import Formula
 from ..graph import Graph, Node
 from ..lowerings.library import texts, with_callees
+from ..recurrence import Recurrence, recurrence
 from ..report import Step
 from ..sizes import Poly
 from .construct import constructor, reset_constants, reset_parameters
@@ -18,6 +19,7 @@ from .forward import check, forward
 from .holdings import Holdings, hold
 from .layout import docstring, function
 from .names import class_name, printable
+from .step import step
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,17 @@ def emit(
     at_once: for tracing; kernels that loop over a sequence compute all of its chunks at once.
     """
     library = texts(at_once=at_once)
-    held = hold(formula, graph, frozenset(library))
+    pieces = recurrence(formula, graph)
+    further = pieces.graph.outputs if isinstance(pieces, Recurrence) else ()
+    held = hold(formula, graph, frozenset(library), further)
     constants, called = reset_constants(held)
     checks = check(held)
     call, called_later = forward(held, notes or {}, steps, has_check=checks is not None)
     methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks, call]
+    if isinstance(pieces, Recurrence):
+        onward, called_on = step(held, pieces, checks)
+        methods += onward
+        called_later = called_later | called_on
     name = class_name(formula.name)
     body = [f"class {name}(nn.Module):", *docstring(_summary(formula), 4), *_annotations(held)]
     for method in methods:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import pyast
@@ -54,8 +54,11 @@ class Holdings:
         return [("self", None), *((ast.unparse(held), "Tensor") for held in self.inputs.values())]
 
 
-def hold(formula: Formula, graph: Graph, library: frozenset[str]) -> Holdings:
-    """Choose names, and which values the module computes when it is built."""
+def hold(formula: Formula, graph: Graph, library: frozenset[str], further: Sequence[Node] = ()) -> Holdings:
+    """Choose names, and which values the module computes when it is built.
+
+    further: results of other methods than forward.
+    """
     plan = plan_sizes(formula)
     names = Names(ATTRIBUTE_RESERVED)
     # tensors first, since their names are keys of the state dict
@@ -75,9 +78,10 @@ def hold(formula: Formula, graph: Graph, library: frozenset[str]) -> Holdings:
     inputs: dict[Node, ast.expr] = {
         node: pyast.name(arguments.take(_declared_name(node))) for node in formula.inputs
     }
-    nodes = [*graph.nodes(), *_initial_nodes(formula)]
+    every = Graph((*graph.outputs, *further), graph.names)
+    nodes = [*every.nodes(), *_initial_nodes(formula)]
     fixed, dynamic = _fixed(nodes), _dynamic(nodes, plan)
-    constants = _constants(graph, references, fixed, dynamic)
+    constants = _constants(every, references, fixed, dynamic)
     tensors |= {node: names.take(graph.names.get(node) or _constant_name(node)) for node in constants}
     return Holdings(
         formula, graph, plan, tensors, sizes, references, inputs, constants, fixed, dynamic, library

@@ -47,7 +47,8 @@ def statement(line: Line, indent: int) -> list[str]:
             for inner in body:
                 text += statement(Line(inner), indent + _INDENT)
         case ast.Assign([target], value):
-            text += broken(f"{ast.unparse(target)} = ", value, "", indent)
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            text += broken(f"{', '.join(map(ast.unparse, names))} = ", value, "", indent)
         case ast.Return(value) if value is not None:
             if isinstance(value, ast.Tuple):
                 text += _several(value, indent)

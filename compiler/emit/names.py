@@ -7,6 +7,7 @@ import keyword
 from collections.abc import Iterable, Mapping
 
 from ..graph import Node
+from ..lowerings.memory import Continued, Remember
 from ..ops.base import Leaf
 from ..ops.contraction import Contraction
 from ..ops.leaves import Position
@@ -31,7 +32,7 @@ _MODULE_ATTRIBUTES = """
     register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
     register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
     to_empty train training type xpu zero_grad
-    check reset_parameters reset_constants source inputs device dtype
+    check check_step init_state step reset_parameters reset_constants source inputs device dtype
 """
 ATTRIBUTE_RESERVED = _KEYWORDS | frozenset(_MODULE_ATTRIBUTES.split())
 
@@ -82,7 +83,8 @@ def hint(node: Node, names: Mapping[Node, str]) -> str:
     """What a value is called that the formula does not name: `kv` for `k^T @ v`, `sum_a` for `sum[M](a)`."""
     if node in names:
         return names[node]
-    kind = type(node.op).__name__
+    op = node.op.op if isinstance(node.op, Continued) else node.op
+    kind = type(op).__name__
     if isinstance(node.op, Position):
         return node.op.axis.lower()
     word = _NOUNS.get(kind, _snake(kind))
@@ -91,6 +93,8 @@ def hint(node: Node, names: Mapping[Node, str]) -> str:
     operands = [names.get(operand, "") for operand in node.inputs]
     if kind in _SAME and operands[0]:
         return operands[0]
+    if isinstance(op, Remember) and operands[0]:
+        return f"{operands[0]}_all"
     if isinstance(node.op, Contraction) and all(0 < len(name) <= 3 for name in operands):
         return "".join(operands)
     if len(operands) == 1 and operands[0] and len(word) + len(operands[0]) < 16:

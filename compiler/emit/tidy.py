@@ -29,7 +29,7 @@ def inline(statements: Sequence[Statement], results: list[ast.expr]) -> tuple[li
     kept: list[Statement] = []
     for statement in statements:
         _absorb(statement, waiting, len(statement.name) + 3)
-        if not uses[statement.name] and not statement.pinned:
+        if not any(uses[name] for name in statement.names) and not statement.pinned:
             continue
         single = uses[statement.name] == 1 and not statement.pinned
         if single or _is_atomic(statement.value):
@@ -40,7 +40,7 @@ def inline(statements: Sequence[Statement], results: list[ast.expr]) -> tuple[li
     assert isinstance(last.value, ast.Tuple)
     results[:] = last.value.elts
     used = {name for code in (*(s.value for s in kept), *results) for name in _names(code)}
-    return [s for s in kept if s.name in used], last.comments
+    return [s for s in kept if not used.isdisjoint(s.names)], last.comments
 
 
 def _absorb(statement: Statement, waiting: dict[str, Statement], prefix: int) -> None:
@@ -67,9 +67,11 @@ def rename(statements: Sequence[Statement], results: list[ast.expr], names: Name
     final: dict[str, ast.expr] = {}
     for statement in statements:
         statement.value = replace(statement.value, final)
-        name = names.take(statement.wanted)
-        final[statement.name] = pyast.name(name)
-        statement.name = name
+        wanted = [(statement.name, statement.wanted), *statement.others]
+        taken = [names.take(name) for _, name in wanted]
+        final |= {placeholder: pyast.name(name) for (placeholder, _), name in zip(wanted, taken, strict=True)}
+        statement.name, *others = taken
+        statement.others = tuple((name, name) for name in others)
     results[:] = [replace(result, final) for result in results]
 
 

@@ -8,20 +8,19 @@ depends on everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 from ...grammar.source import Span
 from ..formula import Formula
-from ..graph import Node
+from ..graph import Graph, Node
 from ..ops.arithmetic import Divide, Multiply
 from ..ops.base import Brackets, Op
 from ..ops.contraction import Contraction
 from ..ops.convolution import Convolution
-from ..ops.cumulative import Cumulative
 from ..ops.layout import Broadcast, Convert, Rename, Reorder
-from ..ops.leaves import Input, Literal
+from ..ops.leaves import Input, Literal, Position
 from ..ops.logic import And, Where
 from ..ops.normalisations import Softmax
 from ..ops.ordering import Top
@@ -50,14 +49,19 @@ Support = frozenset[tuple[str, str]]  # (n, m): the element is 0 (false, -inf) u
 
 
 class Dependence:
-    """The analysis of one formula's graph as written."""
+    """The analysis of one formula's graph: as written, or another one.
 
-    def __init__(self, formula: Formula) -> None:
+    positions: also what depends on positions alone is followed. It may depend on how long the sequence is, which a
+    later position changes.
+    """
+
+    def __init__(self, formula: Formula, graph: Graph | None = None, *, positions: bool = False) -> None:
         self.formula = formula
+        self.positions = positions
         self.paths: dict[Node, Paths] = {}
         self.support: dict[Node, Support] = {}
         self.blank: dict[Node, Support] = {}  # the same, for elements that are -inf
-        for node in formula.graph.nodes():
+        for node in (graph or formula.graph).nodes():
             self.support[node] = self._support(node)
             self.paths[node] = self._paths(node)
 
@@ -65,6 +69,14 @@ class Dependence:
 
     def causal(self) -> tuple[Span | None, str] | None:
         """Why an output may depend on later positions, and where; None when it provably does not."""
+        found = self.culprit()
+        if found is None:
+            return None
+        culprit, reason = found
+        return None if culprit is None else self.formula.origins.get(culprit), reason
+
+    def culprit(self) -> tuple[Node | None, str] | None:
+        """The same, with the value that is to blame."""
         facts = self.formula.facts
         sequence = self._tied(self.formula.sequence)
         for output in self.formula.graph.outputs:
@@ -74,15 +86,14 @@ class Dependence:
             for path, cause in self.paths[output].items():
                 if path.source not in sequence:
                     continue
-                span = self.formula.origins.get(cause)
                 if facts.equal(Poly.symbol(path.source), Poly.symbol(axis)) is not Truth.YES:
                     same = f"`where {path.source} = {axis}`"
-                    return span, f"nothing says that `{path.source}` is as long as `{axis}`; state {same}"
+                    return cause, f"nothing says that `{path.source}` is as long as `{axis}`; state {same}"
                 if path.own == axis and path.reach is not Reach.ALL:
                     continue
                 if path.own is not None and (axis, path.own) in self.support[output] and path.reach is not Reach.ALL:
                     continue
-                return span, f"position n along `{axis}` depends on later positions along `{path.source}`"
+                return cause, f"position n along `{axis}` depends on later positions along `{path.source}`"
         return None
 
     def mixes(self, axis: str) -> tuple[Span | None, str] | None:
@@ -145,6 +156,11 @@ class Dependence:
         if isinstance(op, Input):
             return {Path(axis, axis, Reach.SAME): node for axis in op.axes}
         merged: Paths = {}
+        if self.positions and isinstance(op, Position | Broadcast):
+            new = (axis for axis in node.axes if not any(axis in operand.axes for operand in inputs))
+            merged = {Path(axis, axis, Reach.SAME): node for axis in new}
+            if not inputs:
+                return merged
         for operand in inputs:
             for path, cause in self.paths[operand].items():
                 merged.setdefault(path, cause)
@@ -162,12 +178,12 @@ class Dependence:
             return merged | self._reduce(node, merged, (op.axis,), self.support[inputs[0]])
         if isinstance(op, Top):
             return merged | self._reduce(node, merged, (op.axis,), self.blank.get(inputs[0], frozenset()))
-        if isinstance(op, Cumulative):
-            return self._along(node, merged, op.axis)
+        if op.follows():
+            return self._seen(node, merged, op.follows())
         if isinstance(op, Shift):
             by = op.by.as_number()
             return self._along(node, merged, op.axis) if by is not None and by >= 0 else self._all(node, merged)
-        if isinstance(op, Convolution | Windows) and (axis := _looks_back(op)) is not None:
+        if isinstance(op, Convolution | Windows) and (axis := looks_back(op)) is not None:
             met = set(op.axes) - {axis} if isinstance(op, Convolution) else set()
             kept = {path: cause for path, cause in merged.items() if path.own not in met}
             others = {path: cause for path, cause in merged.items() if path.own in met}
@@ -179,7 +195,7 @@ class Dependence:
             }
         if op.elementwise or isinstance(op, Reorder):
             return merged
-        touched = _along(op)
+        touched = moved_along(op)
         if touched is None:
             return self._all(node, merged)
         untouched = {path: cause for path, cause in merged.items() if path.own is not None and path.own not in touched}
@@ -200,6 +216,18 @@ class Dependence:
                 found.setdefault(Path(None, path.source, Reach.ALL), node)
         return found
 
+    def _seen(self, node: Node, paths: Paths, follows: Mapping[str, str]) -> Paths:
+        """Elements along the axes of `follows` as they are seen from later ones."""
+        found: Paths = {}
+        for path, cause in paths.items():
+            if path.own is not None and path.own in follows and path.reach is not Reach.ALL:
+                found.setdefault(Path(follows[path.own], path.source, Reach.EARLIER), cause)
+            elif path.own in node.axes:
+                found.setdefault(path, cause)
+            else:
+                found.setdefault(Path(None, path.source, Reach.ALL), node)
+        return found
+
     def _along(self, node: Node, paths: Paths, axis: str) -> Paths:
         return {
             Path(path.own, path.source, Reach.EARLIER)
@@ -212,7 +240,7 @@ class Dependence:
         return {Path(None, path.source, Reach.ALL): node for path in paths}
 
 
-def _looks_back(op: Convolution | Windows) -> str | None:
+def looks_back(op: Convolution | Windows) -> str | None:
     """The axis along which windows read nothing after the place that they stand for; None if they may."""
     places = op.sources if isinstance(op, Convolution) else (op.source,)
     targets = op.targets if isinstance(op, Convolution) else (op.target,)
@@ -223,7 +251,7 @@ def _looks_back(op: Convolution | Windows) -> str | None:
     return places[0] if last is not None and last <= 0 else None
 
 
-def _along(op: Op) -> frozenset[str] | None:
+def moved_along(op: Op) -> frozenset[str] | None:
     """The axes along which an operation moves or mixes elements; None if that is not known.
 
     Every operation names these axes in the fields that its brackets fill.

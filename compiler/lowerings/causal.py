@@ -16,7 +16,7 @@ from ..facts.ranges import ranges
 from ..graph import Builder, Node
 from ..normal import Factor
 from ..ops.arithmetic import Divide, Multiply, Negative, Power
-from ..ops.base import Emitter, Operand
+from ..ops.base import Carried, Continuation, Emitter, Operand
 from ..ops.contraction import Contraction
 from ..ops.cumulative import CumulativeSum
 from ..ops.emission import as_tensor, dimension
@@ -28,7 +28,7 @@ from ..ops.selection import Shift
 from ..sizes import Poly, Truth
 from ..structure import affine, gate_level, lag_at_least, lag_coefficient
 from ..types import Kind, Type, promote
-from .lowering import Lowering
+from .lowering import Lowering, unflattened
 from .request import Request
 
 CHUNK = 64
@@ -83,7 +83,34 @@ class CausalScan(Lowering):
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
         return result.kind if index < 3 else None  # rates and levels keep their precision
 
+    def follows(self) -> Mapping[str, str]:
+        return {self.query: self.query, self.key: self.query}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        columns = Poly.volume(self.outer) + int(self.normalise)
+        shape = (*map(Poly.symbol, self.batch), Poly.volume(self.inner), columns)
+        sums = "the sum of key times value"
+        if self.kernel != "causal_scan":
+            sums += ", decayed up to the last position"
+        if self.normalise:
+            sums += ", and of the keys in the last column"
+        if self.kernel != "gated_scan":
+            return (Carried(sums, shape),)
+        ones = (Poly.constant(1), Poly.constant(1))
+        return Carried(sums, shape), Carried("the level at the last position", (*map(Poly.symbol, self.batch), *ones))
+
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        return unflattened(emitter, self._scan(emitter, self.kernel, operands, ()), self.outer)
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        scan = self._scan(emitter, f"{self.kernel}_from", operands, state)
+        return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.outer))
+
+    def _scan(
+        self, emitter: Emitter, kernel: str, operands: Sequence[Operand], state: Sequence[ast.expr]
+    ) -> ast.expr:
         query, key, value, *rest = operands
         arguments = [
             self._matrix(emitter, query, self.query, self.inner),
@@ -94,15 +121,8 @@ class CausalScan(Lowering):
             arguments.append(as_tensor(emitter, rest[0], Kind.REAL, self.batch, wide=True))
         elif self.kernel == "gated_scan":
             arguments.append(emitter.align(rest[0], (*self.batch, self.query)))
-        scan = pyast.call(
-            emitter.helper(self.kernel), *arguments, *map(pyast.constant, (self.offset, self.normalise, CHUNK))
-        )
-        if not self.outer:
-            return pyast.method(scan, "squeeze", -1)
-        if len(self.outer) == 1:
-            return scan
-        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in self.outer])
-        return pyast.method(scan, "unflatten", -1, sizes)
+        settings = map(pyast.constant, (self.offset, self.normalise, CHUNK))
+        return pyast.call(emitter.helper(kernel), *arguments, *state, *settings)
 
     def _matrix(self, emitter: Emitter, operand: Operand, rows: str, columns: tuple[str, ...]) -> ast.expr:
         """The operand as [batch, rows, columns], the columns flattened to one dimension."""
@@ -245,19 +265,31 @@ class GatedPrefix(Lowering):
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind:
         return result.kind
 
+    def follows(self) -> Mapping[str, str]:
+        return {self.query: self.query, self.key: self.query}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        shape = (Poly.constant(1), Poly.volume(self.features))
+        return Carried("the sum, decayed up to the last position", shape), Carried("the level there", shape)
+
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
-        whole = (self.query, *self.features)
+        return unflattened(emitter, self._scan(emitter, self.kernel, operands, ()), self.features)
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        scan = self._scan(emitter, f"{self.kernel}_from", operands, state)
+        return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.features))
+
+    def _scan(
+        self, emitter: Emitter, kernel: str, operands: Sequence[Operand], state: Sequence[ast.expr]
+    ) -> ast.expr:
         arguments = []
         for operand, rows in ((operands[0], self.key), (operands[1], self.query)):
             full = emitter.full(operand, (rows, *self.features))
             arguments.append(pyast.method(full, "flatten", -len(self.features)) if len(self.features) > 1 else full)
-        scan = pyast.call(
-            emitter.helper(self.kernel), *arguments, pyast.constant(self.offset), pyast.constant(ELEMENT_CHUNK)
-        )
-        if len(self.features) == 1:
-            return scan
-        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in whole[1:]])
-        return pyast.method(scan, "unflatten", -1, sizes)
+        settings = map(pyast.constant, (self.offset, ELEMENT_CHUNK))
+        return pyast.call(emitter.helper(kernel), *arguments, *state, *settings)
 
 
 def _axes(factors: Sequence[Factor]) -> tuple[str, ...]:
@@ -337,6 +369,7 @@ class RunningLevel(CumulativeSum):
 
     family: ClassVar[str] = "lowerings"
     kernel: ClassVar[str] = "running_level"
+    onward: ClassVar[str] = "running_level_from"
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         [gates] = operands

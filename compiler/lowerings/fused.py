@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from ..sizes import Poly, Truth
 from ..structure import lag_at_least
 from ..types import Kind, Type, promote
 from .local import local
-from .lowering import Lowering
+from .lowering import Lowering, unflattened
 from .request import Request
 
 
@@ -32,7 +33,8 @@ class FusedSoftmax(Lowering):
     Formula: `out[n, e] = sum over m of softmax over m of (scale * q[n] . k[m] + bias[n, m]) * v[m, e]`, over the
     keys that the mask shows; a row without any gives zeros.
 
-    The scale is 1/sqrt(D) where `scaled`, else 1. Dao et al., FlashAttention, NeurIPS 2022; which kernel runs
+    The scale is 1/sqrt(D) where `scaled`, else 1. Where `causal`, a query sees the keys up to its own position; where
+    `late`, the queries are the last positions of the keys. Dao et al., FlashAttention, NeurIPS 2022; which kernel runs
     is torch's choice: one of them, for uncommon shapes, stores the map.
     """
 
@@ -53,10 +55,14 @@ class FusedSoftmax(Lowering):
     scaled: bool
     causal: bool
     given: tuple[str, ...] = ()
+    late: bool = False
 
     def infer(self, *operands: Type) -> Type:
         kind = promote(*(o.kind for o in operands[:3]), Kind.REAL)
         return Type(kind, (*self.batch, self.query, *self.outer), any(o.batched for o in operands))
+
+    def follows(self) -> Mapping[str, str]:
+        return {self.key: self.query} if self.causal else {}
 
     def flops(self, result: Type, *operands: Type) -> Poly:
         pairs = Poly.volume((*self.batch, self.query, self.key))
@@ -80,17 +86,15 @@ class FusedSoftmax(Lowering):
             if operand.type.batched or not set(operand.type.axes) <= paired:
                 # torch adds the mask to the scores in place: they must have every batch dimension of the mask
                 tensors[0] = pyast.call(emitter.helper("over_batch"), tensors[0], 2, keywords["attn_mask"], 2)
+        if self.late:
+            late = pyast.call(emitter.helper("causal_attention"), *tensors, self.scaled)
+            return unflattened(emitter, late, self.outer)
         if self.causal:
             keywords["is_causal"] = True
         if not self.scaled:
             keywords["scale"] = 1.0
         fused = pyast.call("nn.functional.scaled_dot_product_attention", *tensors, **keywords)
-        if not self.outer:
-            return pyast.method(fused, "squeeze", -1)
-        if len(self.outer) == 1:
-            return fused
-        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in self.outer])
-        return pyast.method(fused, "unflatten", -1, sizes)
+        return unflattened(emitter, fused, self.outer)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,19 @@ from torch import Tensor
 def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalise: bool, chunk: int) -> Tensor:
     """out[n] = sum over m <= n - offset of (query[n] . key[m]) value[m], for [N, F], [N, F], [N, E].
 
-    normalise: divided by the same sum without the value. Chunk by chunk: a small masked product inside,
-    and a carried sum of key[m] value[m]^T for what lies before. Time N * (chunk * (F + E) + F * E),
-    state F * E.
+    normalise: divided by the same sum without the value.
+    """
+    return causal_chunks(query, key, value, None, offset, normalise, chunk)[0]
+
+
+def causal_chunks(
+    query: Tensor, key: Tensor, value: Tensor, before: Tensor | None, offset: int, normalise: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`causal_scan` of positions after those that `before` sums up, and what sums up all of them.
+
+    Chunk by chunk: a small masked product inside, and a carried sum of key[m] value[m]^T for what lies before.
+    Time N * (chunk * (F + E) + F * E). before, and the second result: [F, E], with a further column, the sum of
+    the keys, where `normalise`. Without `before`, the second result leaves out the last chunk.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
@@ -26,6 +36,9 @@ def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalis
     values = torch.split(value.expand(leading + value.shape[-2:]), chunk, -2)
     state = torch.bmm(keys[0][..., :0, :].flatten(0, -3).mT.to(wide), values[0][..., :0, :].flatten(0, -3).to(wide))
     total = torch.zeros_like(state[..., :1])
+    if before is not None:
+        before = before.unsqueeze(0).expand(leading + before.shape[-2:]).flatten(0, -3)
+        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :]
     parts: list[Tensor] = []
     for index in range(len(queries)):
         # Matrices with one leading dimension; a chunk that has to be copied for it is in cache.
@@ -35,11 +48,13 @@ def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalis
         if normalise:
             out = out / torch.baddbmm(score.to(wide).sum(-1, keepdim=True), q.to(wide), total)
         parts.append(out.to(q.dtype))
-        if index + 1 < len(queries):
+        if index + 1 < len(queries) or before is not None:
             state = torch.baddbmm(state, k.mT.to(wide), v.to(wide))
             if normalise:
                 total = total + k.to(wide).sum(-2).unsqueeze(-1)
-    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0)
+    if normalise and before is not None:
+        state = torch.cat([state, total], -1)
+    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0), state.unflatten(0, leading).squeeze(0)
 
 
 def decayed_scan(
@@ -48,8 +63,24 @@ def decayed_scan(
     """out[n] = sum over m <= n - offset of exp(rate * (n - m)) (query[n] . key[m]) value[m].
 
     rate: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
+    """
+    return decayed_chunks(query, key, value, rate, None, offset, normalise, chunk)[0]
+
+
+def decayed_chunks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rate: Tensor,
+    before: Tensor | None,
+    offset: int,
+    normalise: bool,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """`decayed_scan` of positions after those that `before` sums up, and what sums up all of them.
+
     Only differences n - m >= 0 inside one chunk are exponentiated, so a decay (rate <= 0) never
-    overflows, whatever N.
+    overflows, whatever N. before, and the second result: as `causal_chunks` has them, seen from the last position.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
@@ -65,10 +96,13 @@ def decayed_scan(
     lag = position.unsqueeze(-1) - position
     decay = torch.exp(rate * lag.clamp(min=0)).masked_fill(lag < offset, 0.0).to(query.dtype)
     from_start = torch.exp(rate * (position + 1).unsqueeze(-1))
-    to_end = torch.exp(rate * (chunk - 1 - position).unsqueeze(-1))
-    whole = torch.exp(rate * chunk)
+    to_end = torch.exp(rate * (length - 1 - position).unsqueeze(-1))
+    whole = torch.exp(rate * length)
     state = torch.bmm(keys[0][..., :0, :].flatten(0, -3).mT.to(wide), values[0][..., :0, :].flatten(0, -3).to(wide))
     total = torch.zeros_like(state[..., :1])
+    if before is not None:
+        before = before.unsqueeze(0).expand(leading + before.shape[-2:]).flatten(0, -3)
+        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :]
     parts: list[Tensor] = []
     for index in range(len(queries)):
         # Matrices with one leading dimension; a chunk that has to be copied for it is in cache.
@@ -76,18 +110,21 @@ def decayed_scan(
         size = q.size(-2)
         if size < length:  # the last one
             decay, from_start = decay[:, :size, :size], from_start[:, :size]
+            to_end, whole = to_end[:, length - size :], torch.exp(rate * size)
         score = torch.bmm(q, k.mT) * decay
         early = q.to(wide) * from_start
         out = torch.baddbmm(torch.bmm(score, v).to(wide), early, state)
         if normalise:
             out = out / torch.baddbmm(score.to(wide).sum(-1, keepdim=True), early, total)
         parts.append(out.to(q.dtype))
-        if index + 1 < len(queries):
+        if index + 1 < len(queries) or before is not None:
             late = k.to(wide) * to_end
             state = torch.baddbmm(state * whole, late.mT, v.to(wide))
             if normalise:
                 total = total * whole + late.sum(-2).unsqueeze(-1)
-    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0)
+    if normalise and before is not None:
+        state = torch.cat([state, total], -1)
+    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0), state.unflatten(0, leading).squeeze(0)
 
 
 def gated_scan(
@@ -96,7 +133,26 @@ def gated_scan(
     """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) (query[n] . key[m]) value[m].
 
     level: [..., N], the running sum of the logarithms of the gates. normalise: divided by the same sum
-    without the value. Only differences with n >= m are exponentiated.
+    without the value.
+    """
+    return gated_chunks(query, key, value, level, None, None, offset, normalise, chunk)[0]
+
+
+def gated_chunks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    level: Tensor,
+    before: Tensor | None,
+    last: Tensor | None,
+    offset: int,
+    normalise: bool,
+    chunk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gated_scan` of positions after those that `before` sums up, what sums up all of them, and the last level.
+
+    Only differences with n >= m are exponentiated. before, and the second result: as `causal_chunks` has them, seen
+    from the last position; last: the level there, [1, 1].
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     length = min(chunk, query.size(-2))
@@ -105,7 +161,10 @@ def gated_scan(
     level = level.to(wide).unsqueeze(-1)
     state = torch.matmul(key[..., :0, :].mT.to(wide), value[..., :0, :].to(wide))
     total = torch.zeros_like(key[..., :1, :].mT, dtype=wide)
-    last = level[..., :1, :]
+    if before is not None:
+        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :]
+    if last is None:
+        last = level[..., :1, :]
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
     values, levels = torch.split(value, chunk, -2), torch.split(level, chunk, -2)
@@ -120,7 +179,7 @@ def gated_scan(
         if normalise:
             out = out / (score.to(wide).sum(-1, keepdim=True) + torch.matmul(early, total))
         parts.append(out.to(q.dtype))
-        if index + 1 < len(queries):
+        if index + 1 < len(queries) or before is not None:
             end = c[..., -1:, :]
             kept = torch.exp(end - last)
             late = k.to(wide) * torch.exp(end - c)
@@ -128,7 +187,10 @@ def gated_scan(
             if normalise:
                 total = total * kept + late.sum(-2).unsqueeze(-1)
             last = end
-    return torch.cat(parts, -2)
+    if normalise and before is not None:
+        leading = torch.broadcast_tensors(state[..., :1], total)[0].shape[:-1]
+        state = torch.cat([state.expand(leading + state.shape[-1:]), total.expand(leading + total.shape[-1:])], -1)
+    return torch.cat(parts, -2), state, last
 
 
 def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
@@ -137,15 +199,31 @@ def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
     score: [..., N]; value: [..., N, E]. The running maximum is subtracted, so nothing overflows and no
     denominator vanishes.
     """
+    return prefix_chunks(score, value, None, None, chunk)[0]
+
+
+def prefix_chunks(
+    score: Tensor, value: Tensor, before: Tensor | None, last: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`prefix_softmax` of positions after those that `before` sums up, what sums up all of them, and the top score.
+
+    before, and the second result: the sums of exp(score[m] - last) value[m] and of exp(score[m] - last), [1, E + 1];
+    last: the largest score so far, [1, 1].
+    """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
     score = score.to(wide).unsqueeze(-1)
     length = min(chunk, value.size(-2))
     position = torch.arange(length, device=value.device)
     later = position > position.unsqueeze(-1)
     top = torch.cummax(score, -2)[0]
-    last = top[..., :1, :]
+    if last is None:
+        last = top[..., :1, :]
+    else:
+        top = torch.maximum(top, last)
     total = torch.zeros_like(last)
     mixed = value[..., :1, :].to(wide) * total
+    if before is not None:
+        mixed, total = before[..., :-1], before[..., -1:]
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     values, scores, tops = torch.split(value, chunk, -2), torch.split(score, chunk, -2), torch.split(top, chunk, -2)
     parts: list[Tensor] = []
@@ -160,21 +238,35 @@ def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
         last = t[..., -1:, :]
         total = below[..., -1:, :]
         mixed = above[..., -1:, :]
-    return torch.cat(parts, -2)
+    if before is not None:
+        leading = torch.broadcast_tensors(mixed[..., :1], total)[0].shape[:-1]
+        mixed = torch.cat([mixed.expand(leading + mixed.shape[-1:]), total.expand(leading + total.shape[-1:])], -1)
+    return torch.cat(parts, -2), mixed, last
 
 
 def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tensor:
     """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) value[m], element by element.
 
-    value, level: [..., N, E]. Only differences with n >= m inside one chunk are exponentiated.
+    value, level: [..., N, E].
+    """
+    return gated_prefix_chunks(value, level, None, None, offset, chunk)[0]
+
+
+def gated_prefix_chunks(
+    value: Tensor, level: Tensor, before: Tensor | None, last: Tensor | None, offset: int, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gated_prefix` of positions after those that `before` sums up, what sums up all of them, and the last level.
+
+    Only differences with n >= m inside one chunk are exponentiated. before, last, and the further results: [1, E].
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
     length = min(chunk, value.size(-2))
     position = torch.arange(length, device=value.device)
     hidden = (position.unsqueeze(-1) - position < offset).unsqueeze(-1)
     level = level.to(wide)
-    last = level[..., :1, :]
-    state = torch.zeros_like(last * value[..., :1, :].to(wide))
+    if last is None:
+        last = level[..., :1, :]
+    state = torch.zeros_like(last * value[..., :1, :].to(wide)) if before is None else before
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     values, levels = torch.split(value, chunk, -2), torch.split(level, chunk, -2)
     parts: list[Tensor] = []
@@ -187,7 +279,7 @@ def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tenso
         end = c[..., -1:, :]
         state = torch.exp(end - last) * state + (torch.exp(end - c) * v).sum(-2, keepdim=True)
         last = end
-    return torch.cat(parts, -2)
+    return torch.cat(parts, -2), state, last
 
 
 def running_level(gates: Tensor, dim: int) -> Tensor:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import pyast
 from ..graph import Node
-from ..ops.base import Emitter, Op, Operand
+from ..ops.base import Carried, Continuation, Emitter, Op, Operand
 from ..sizes import ZERO, Facts, Poly, Truth
 from ..structure import band, same_window
 from ..types import Kind, Type, promote
-from .lowering import Lowering
+from .lowering import Lowering, unflattened
 
 BLOCK = 64
 
@@ -60,6 +60,11 @@ class _Local(Lowering):
         return result.kind
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        return unflattened(emitter, self._attend(emitter, self.kernel, operands, ()), self.outer)
+
+    def _attend(
+        self, emitter: Emitter, kernel: str, operands: Sequence[Operand], state: Sequence[ast.expr]
+    ) -> ast.expr:
         query, key, value, scale = operands
         tensors = [
             emitter.align(query, (*self.batch, self.query, self.inner)),
@@ -71,13 +76,7 @@ class _Local(Lowering):
         elif len(self.outer) > 1:
             tensors[2] = pyast.method(tensors[2], "flatten", -len(self.outer))
         widths = [emitter.size(width) for width in self.widths()]
-        local = pyast.call(emitter.helper(self.kernel), *tensors, *widths, scale.expression)
-        if not self.outer:
-            return pyast.method(local, "squeeze", -1)
-        if len(self.outer) == 1:
-            return local
-        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in self.outer])
-        return pyast.method(local, "unflatten", -1, sizes)
+        return pyast.call(emitter.helper(kernel), *tensors, *state, *widths, scale.expression)
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,25 @@ class BandedSoftmax(_Local):
     kernel: ClassVar[str] = "banded_attention"
     before: Poly = ZERO
     after: Poly = ZERO
+
+    def follows(self) -> Mapping[str, str]:
+        ahead = self.after.as_number()
+        return {self.query: self.query, self.key: self.query} if ahead is not None and ahead <= 0 else {}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        if not self.follows():
+            return ()
+        rows = (*map(Poly.symbol, self.batch), self.before)
+        return (
+            Carried("the last keys", (*rows, Poly.symbol(self.inner))),
+            Carried("the last values", (*rows, Poly.volume(self.outer))),
+        )
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        piece = self._attend(emitter, f"{self.kernel}_from", operands, state)
+        return Continuation(piece, finish=lambda piece: unflattened(emitter, piece, self.outer))
 
     def visited(self) -> Poly:
         return self.before + self.after + BLOCK

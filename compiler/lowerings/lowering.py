@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..ops.base import Op
+from .. import pyast
+from ..ops.base import Emitter, Op
+from ..sizes import Poly
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,12 @@ class Lowering(Op):
     why: ClassVar[str]
     chunked: ClassVar[bool] = False
     absorbs: ClassVar[bool] = False
+
+
+def unflattened(emitter: Emitter, rows: ast.expr, columns: tuple[str, ...]) -> ast.expr:
+    """[..., rows, all columns in one dimension] as [..., rows, *columns]."""
+    if not columns:
+        return pyast.method(rows, "squeeze", -1)
+    if len(columns) == 1:
+        return rows
+    return pyast.method(rows, "unflatten", -1, pyast.tuple_of([emitter.size(Poly.symbol(a)) for a in columns]))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import pyast
 from ..graph import Node
 from ..normal import Factor
-from ..ops.base import Emitter, Operand
+from ..ops.base import Carried, Continuation, Emitter, Operand
 from ..ops.layout import Broadcast
 from ..ops.normalisations import Softmax
 from ..sizes import Poly
 from ..structure import lag_at_least
 from ..types import Kind, Type, promote
-from .lowering import Lowering
+from .lowering import Lowering, unflattened
 from .request import Request
 
 CHUNK = 64
@@ -59,7 +60,29 @@ class PrefixSoftmax(Lowering):
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind:
         return result.kind
 
+    def follows(self) -> Mapping[str, str]:
+        return {self.key: self.query}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        batch, one = [*map(Poly.symbol, self.batch)], Poly.constant(1)
+        sums = "the sum of exp(score - top score) times value, and of the weights in the last column"
+        return (
+            Carried(sums, (*batch, one, Poly.volume(self.outer) + 1)),
+            Carried("the top score", (*batch, one, one)),
+        )
+
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        return unflattened(emitter, self._scan(emitter, self.kernel, operands, ()), self.outer)
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        scan = self._scan(emitter, f"{self.kernel}_from", operands, state)
+        return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.outer))
+
+    def _scan(
+        self, emitter: Emitter, kernel: str, operands: Sequence[Operand], state: Sequence[ast.expr]
+    ) -> ast.expr:
         score, value = operands
         values = emitter.align(value, (*self.batch, self.key, *self.outer))
         if not self.outer:
@@ -67,13 +90,7 @@ class PrefixSoftmax(Lowering):
         elif len(self.outer) > 1:
             values = pyast.method(values, "flatten", -len(self.outer))
         scores = emitter.align(score, (*self.batch, self.key))
-        scan = pyast.call(emitter.helper(self.kernel), scores, values, pyast.constant(CHUNK))
-        if not self.outer:
-            return pyast.method(scan, "squeeze", -1)
-        if len(self.outer) == 1:
-            return scan
-        sizes = pyast.tuple_of([emitter.size(Poly.symbol(axis)) for axis in self.outer])
-        return pyast.method(scan, "unflatten", -1, sizes)
+        return pyast.call(emitter.helper(kernel), scores, values, *state, pyast.constant(CHUNK))
 
 
 def match(request: Request) -> Node | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
@@ -61,6 +61,34 @@ class Operand:
     type: Type
     number: bool = False
     wide: bool = False
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One tensor that an operation hands on from one piece of a sequence to the next.
+
+    what: what it holds, in words. shape: its last dimensions, behind those of the batch.
+    """
+
+    what: str
+    shape: tuple[Poly, ...]
+
+
+def _as_it_is(piece: ast.expr) -> ast.expr:
+    return piece
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """Python that goes on from a state.
+
+    code: a tuple of the piece and of what is carried after it; or the piece alone, where that is all that is carried.
+    finish: brings the piece into its shape.
+    """
+
+    code: ast.expr
+    alone: bool = False
+    finish: Callable[[ast.expr], ast.expr] = _as_it_is
 
 
 class Emitter(Protocol):
@@ -160,6 +188,20 @@ class Op:
         """Whether the value exists before anything is computed: inputs, parameters, buffers."""
         return False
 
+    # -- piece by piece --------------------------------------------------------------------------
+
+    def follows(self) -> Mapping[str, str]:
+        """Axes along which no element depends on a later one of the operands: for each such axis of an
+        operand the axis of the result that it is seen from, as {M: N} under a causal mask, {N: N} for a running sum."""
+        return {}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        """What `emit_from` needs to know of the pieces before; nothing if the operation cannot go on from a state.
+
+        It goes on along all the axes of `follows`, and every operand must be a piece along those that it has.
+        """
+        return ()
+
     # -- code ------------------------------------------------------------------------------------
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
@@ -168,6 +210,15 @@ class Op:
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         """Python for the result as a tensor whose last dimensions are `result.axes`."""
+        raise NotImplementedError
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        """Python for a piece of the result, given pieces of the operands, and for what is carried after it.
+
+        state: one expression for each of `carried`; a tensor of shape [0] where nothing came before.
+        """
         raise NotImplementedError
 
     def emit_number(self, emitter: Emitter, *operands: ast.expr) -> ast.expr | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import pyast
+from ..sizes import Poly
 from ..types import Kind, Type
-from .base import Brackets, Emitter, Op, Operand
+from .base import Brackets, Carried, Continuation, Emitter, Op, Operand
 from .checks import need_axes, need_numbers, need_ordered
 from .emission import dimension
 
@@ -20,6 +22,8 @@ class Cumulative(Op):
     family: ClassVar[str] = "cumulative"
     brackets: ClassVar[Brackets] = Brackets.AXIS
     torch: ClassVar[str] = ""
+    #: the function that goes on after a piece
+    onward: ClassVar[str] = ""
     axis: str
 
     def infer(self, *operands: Type) -> Type:
@@ -44,6 +48,21 @@ class Cumulative(Op):
         [x] = operands
         return pyast.call(self.torch, x.expression, dim=dimension(x.type.axes, self.axis))
 
+    def follows(self) -> Mapping[str, str]:
+        return {self.axis: self.axis}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        shape = (Poly.constant(1) if axis == self.axis else Poly.symbol(axis) for axis in result.axes)
+        kept = self.onward.removesuffix("_from").replace("_", " ")
+        return (Carried(f"the last element of the {kept}", tuple(shape)),)
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        [x] = operands
+        along = pyast.constant(dimension(x.type.axes, self.axis))
+        return Continuation(pyast.call(emitter.helper(self.onward), x.expression, *state, along))
+
 
 @dataclass(frozen=True)
 class CumulativeSum(Cumulative):
@@ -54,6 +73,7 @@ class CumulativeSum(Cumulative):
 
     spelling: ClassVar[str] = "cumsum"
     torch: ClassVar[str] = "torch.cumsum"
+    onward: ClassVar[str] = "running_sum_from"
 
     def check(self, operand: Type) -> None:
         return
@@ -71,6 +91,7 @@ class CumulativeProduct(Cumulative):
 
     spelling: ClassVar[str] = "cumprod"
     torch: ClassVar[str] = "torch.cumprod"
+    onward: ClassVar[str] = "running_product_from"
 
     def check(self, operand: Type) -> None:
         need_numbers(self.spelling, (operand,))
@@ -94,6 +115,7 @@ class CumulativeMax(_RunningExtreme):
 
     spelling: ClassVar[str] = "cummax"
     torch: ClassVar[str] = "torch.cummax"
+    onward: ClassVar[str] = "running_max_from"
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,7 @@ class CumulativeMin(_RunningExtreme):
 
     spelling: ClassVar[str] = "cummin"
     torch: ClassVar[str] = "torch.cummin"
+    onward: ClassVar[str] = "running_min_from"
 
 
 @dataclass(frozen=True)
@@ -116,6 +139,7 @@ class CumulativeLogSumExp(Cumulative):
 
     spelling: ClassVar[str] = "cumlogsumexp"
     torch: ClassVar[str] = "torch.logcumsumexp"
+    onward: ClassVar[str] = "running_logsumexp_from"
     flops_per_element: ClassVar[int] = 6
 
     def kind(self, kind: Kind) -> Kind:

@@ -4,6 +4,16 @@ import torch
 from torch import Tensor, nn
 
 
+def is_new(state: Tensor) -> bool:
+    """Whether nothing has been kept yet."""
+    return state.dim() == 1 and state.size(0) == 0
+
+
+def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
+    """What was kept, and x after it."""
+    return x if is_new(kept) else torch.cat([kept, x], dim)
+
+
 class Retention(nn.Module):
     """Sun et al., Retentive Network, 2023.
 
@@ -80,3 +90,48 @@ class Retention(nn.Module):
         power = gamma.unsqueeze(-1).unsqueeze(-2) ** lag.to(wide)
         chosen = torch.where(lag >= 0, power, 0).to(q.dtype)
         return q @ k.transpose(-2, -1) * chosen @ v
+
+    @torch.jit.export
+    def init_state(self) -> list[Tensor]:
+        """The state before the first position, for any batch, device and dtype.
+
+        state[0]: k, of all positions so far: [..., H, M_all, D]
+        state[1]: v, of all positions so far: [..., H, M_all, E]
+        state[2]: the number of positions so far: []
+        """
+        return [torch.empty(0), torch.empty(0), torch.zeros((), dtype=torch.int64)]
+
+    @torch.jit.export
+    def step(
+        self,
+        state: list[Tensor],
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Results for the next positions, one or more, and the state after them."""
+        if len(state) != 3:
+            raise ValueError(
+                "retention: a state of `init_state` or `step` has 3 tensors, this one has "
+                f"{len(state)}"
+            )
+        start = int(state[2])
+        self.check(q, k, v)
+        if q.size(-2) < 1:
+            raise ValueError(
+                f"retention: a step takes one position or more, but {q.size(-2)} are given"
+            )
+        H = q.size(-3)
+        N = q.size(-2)
+        M = k.size(-2)
+        M_all = M + start
+        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+        k_all = extended(state[0], k, -2)
+        total = torch.arange(N, device=q.device) + start
+        lag = total.unsqueeze(-1) - torch.arange(M_all, device=q.device)
+        gamma = 1 - torch.pow(2, (-5 - torch.arange(H, device=q.device)).to(wide))
+        power = gamma.unsqueeze(-1).unsqueeze(-2) ** lag.to(wide)
+        chosen = torch.where(lag >= 0, power, 0).to(q.dtype)
+        v_all = extended(state[1], v, -2)
+        contraction = q @ k_all.transpose(-2, -1) * chosen @ v_all
+        return contraction, [k_all, v_all, state[2] + q.size(-2)]

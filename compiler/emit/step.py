@@ -1,0 +1,212 @@
+"""The methods that go through a sequence piece by piece: `init_state` and `step`."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from .. import pyast
+from ..formula import Formula
+from ..graph import Node
+from ..recurrence import Recurrence, remembered
+from ..sizes import Poly
+from . import tidy
+from .body import Body, Frame
+from .checks import input_checks
+from .forward import dtypes_read, local_sizes, needed, returned, size_names, working
+from .holdings import Holdings
+from .layout import Function, Line, header
+from .messages import raise_if
+from .names import LOCAL_RESERVED, Names
+from .settle import SizePlan, plan_sizes
+
+FRESH = "The state before the first position, for any batch, device and dtype."
+
+
+def step(held: Holdings, found: Recurrence, checks: Function | None) -> tuple[list[Function], dict[str, None]]:
+    """`init_state` and `step`, their own check if inputs are checked otherwise than by `check`, and what they call.
+
+    checks: the method `check`.
+    """
+    arguments = [ast.unparse(argument) for argument in held.inputs.values()]
+    if found.graph.outputs == held.graph.outputs:
+        return _without_state(held, arguments), {}
+    formula, plan = _sizes(held.formula, found)
+    names = Names(LOCAL_RESERVED | held.library)
+    names.claim(arguments)
+    state, start = pyast.name(names.take("state")), names.take(found.start)
+    inputs = {found.inputs[node]: argument for node, argument in held.inputs.items()}
+    sizes, references = size_names(plan, held.references, names)
+    references[found.start] = pyast.name(start)
+    real, device = working(held)
+    carried: dict[Node, tuple[ast.expr, ...]] = {}
+    count = 0
+    for node, tensors in found.carried():
+        carried[node] = tuple(_item(state, count + index) for index in range(len(tensors)))
+        count += len(tensors)
+    frame = Frame(
+        reference=references,
+        stored={**held.stored, **inputs},
+        names=found.graph.names,
+        notes={},
+        fixed=held.fixed,
+        dynamic=held.dynamic,
+        real=real,
+        wide=pyast.name("wide"),
+        complex=pyast.name("complex_dtype"),
+        device=device,
+        carried=carried,
+    )
+    body = Body(frame)
+    body.compute(needed(found.graph, frame.stored))
+    results = [body.tensor(node) for node in found.graph.outputs]
+    outputs = len(results)
+    results += body.handed_on
+    read = tidy.names_in(*(statement.value for statement in body.statements), *results)
+
+    own_check, check_lines = _check(held, found, formula, plan, checks, arguments, inputs)
+    counts = own_check is not None or start in _behind(read, plan, sizes, start)
+    if counts:
+        source, dimension = next(plan.sources[axis] for axis in found.axes if axis in plan.sources)
+        results.append(pyast.binary("+", _item(state, count), pyast.method(inputs[source], "size", dimension)))
+    statements, closing = tidy.inline(body.statements, results)
+    tidy.rename(statements, results, names)
+    read = tidy.names_in(*(statement.value for statement in statements), *results)
+
+    lines: list[Line] = [_state_length(held, state, count + counts)]
+    if counts:
+        lines.append(Line(pyast.assign(start, pyast.call("int", _item(state, count)))))
+    lines += check_lines
+    lines += local_sizes(plan, inputs, sizes, references, read)
+    lines += dtypes_read(real, read)
+    lines += [Line(pyast.assign(*statement.targets), statement.comments) for statement in statements]
+    value, returns = returned(results[:outputs])
+    after = ast.List(results[outputs:], ast.Load())
+    lines.append(Line(ast.Return(ast.Tuple([value, after], ast.Load())), closing))
+    functions = [_init_state(found, count, counts), *([own_check] if own_check else [])]
+    functions.append(_method(held, ast.unparse(state), returns, lines))
+    return functions, body.helpers
+
+
+def _item(state: ast.expr, index: int) -> ast.expr:
+    return ast.Subscript(state, ast.Constant(index), ast.Load())
+
+
+def _exported(signature: ast.FunctionDef) -> ast.FunctionDef:
+    """TorchScript compiles a method that forward does not call only if it is told to."""
+    signature.decorator_list = [pyast.name("torch.jit.export")]
+    return signature
+
+
+def _method(held: Holdings, state: str, returns: str, lines: list[Line]) -> Function:
+    self, *inputs = held.signature()
+    signature = header("step", [self, (state, "list[Tensor]"), *inputs], f"tuple[{returns}, list[Tensor]]")
+    summary = "Results for the next positions, one or more, and the state after them."
+    return Function(_exported(signature), summary, lines)
+
+
+def _without_state(held: Holdings, arguments: list[str]) -> list[Function]:
+    """Where every position is computed by itself."""
+    call = pyast.call("self.forward", *map(pyast.name, arguments))
+    state = Names(LOCAL_RESERVED | held.library)
+    state.claim(arguments)
+    name = state.take("state")
+    _, returns = returned([pyast.constant(None)] * len(held.graph.outputs))
+    lines = [Line(ast.Return(ast.Tuple([call, pyast.name(name)], ast.Load())))]
+    fresh = Function(
+        _exported(header("init_state", [("self", None)], "list[Tensor]")),
+        "The state before the first position: nothing, since every position is computed by itself.",
+        [Line(ast.Return(ast.List([], ast.Load())))],
+    )
+    return [fresh, _method(held, name, returns, lines)]
+
+
+def _init_state(found: Recurrence, count: int, counts: bool) -> Function:
+    """The method that makes a fresh state: empty tensors, and the number of positions so far where it matters."""
+    fresh: list[ast.expr] = [pyast.call("torch.empty", 0) for _ in range(count)]
+    texts = remembered(found)
+    if counts:
+        fresh.append(pyast.call("torch.zeros", (), dtype=pyast.name("torch.int64")))
+        texts.append("the number of positions so far: []")
+    shapes = "\n".join(f"state[{index}]: {text}" for index, text in enumerate(texts))
+    signature = header("init_state", [("self", None)], "list[Tensor]")
+    return Function(_exported(signature), f"{FRESH}\n\n{shapes}", [Line(ast.Return(ast.List(fresh, ast.Load())))])
+
+
+def _state_length(held: Holdings, state: ast.expr, count: int) -> Line:
+    length = pyast.call("len", state)
+    plural = "tensor" if count == 1 else "tensors"
+    text = f"{held.formula.name}: a state of `init_state` or `step` has {count} {plural}, this one has "
+    return raise_if(pyast.binary("!=", length, count), text, length)
+
+
+# -- sizes and checks ------------------------------------------------------------------------------------
+
+
+def _sizes(formula: Formula, found: Recurrence) -> tuple[Formula, SizePlan]:
+    """The formula of a piece: its inputs, and where its sizes come from."""
+    inputs = tuple(found.inputs[node] for node in formula.inputs)
+    given = {axis for node in inputs for axis in node.axes}
+    length = next(axis for axis in found.axes if axis in given)
+    derived = dict(formula.derived)
+    derived |= {axis: Poly.symbol(length) for axis in found.axes if axis not in given and axis not in formula.derived}
+    derived |= found.sizes
+    canonical = formula.facts.canonical
+    growing = {symbol for axis in found.axes for symbol in canonical(Poly.symbol(axis)).symbols()}
+    relations = tuple(
+        relation
+        for relation in formula.relations
+        if (relation.relation == "=" and {relation.left.as_symbol(), relation.right.as_symbol()} <= {*found.axes})
+        or not any(canonical(side).symbols() & growing for side in (relation.left, relation.right))
+    )
+    piece = replace(formula, inputs=inputs, derived=derived, relations=relations)
+    plan = plan_sizes(piece)
+    return piece, replace(plan, sources={axis: at for axis, at in plan.sources.items() if axis not in found.sizes})
+
+
+def _behind(read: frozenset[str], plan: SizePlan, sizes: dict[str, str], start: str) -> set[str]:
+    """The variables that are read, and `start` if a size among them is made with it."""
+    wanted = {axis for axis, name in sizes.items() if name in read}
+    for axis in reversed(list(plan.derived)):
+        if axis in wanted:
+            wanted |= plan.derived[axis].symbols()
+    return {*read, *({start} if wanted - sizes.keys() - plan.static else set())}
+
+
+def _check(
+    held: Holdings,
+    found: Recurrence,
+    formula: Formula,
+    plan: SizePlan,
+    checks: Function | None,
+    arguments: list[str],
+    inputs: dict[Node, ast.expr],
+) -> tuple[Function | None, list[Line]]:
+    """A check of pieces, if it is another one than that of whole sequences; and the lines that check."""
+    values = [*map(pyast.name, arguments)]
+    source, dimension = next(plan.sources[axis] for axis in found.axes if axis in plan.sources)
+    length = pyast.method(inputs[source], "size", dimension)
+    positive = raise_if(
+        pyast.binary("<", length, 1), f"{formula.name}: a step takes one position or more, but ", length, " are given"
+    )
+    so_far = {
+        axis: pyast.binary("+", pyast.name(found.start), length)
+        for axis in found.sizes
+        if any(axis in node.axes for node in inputs)
+    }
+    derived = {axis: size for axis, size in plan.derived.items() if axis not in found.sizes}
+    lines = input_checks(formula, replace(plan, derived=derived), inputs, held.references, so_far)
+    same = checks is not None and _text(lines) == _text(checks.lines)
+    if same:
+        return None, [Line(ast.Expr(pyast.call("self.check", *values))), positive]
+    if not so_far:
+        return None, [*lines, positive]
+    signature = header("check_step", [*held.signature()[:1], (found.start, "int"), *held.signature()[1:]], "None")
+    summary = "Raise ValueError where ranks, dtypes or sizes do not fit a step after `start` positions."
+    call = pyast.call("self.check_step", pyast.name(found.start), *values)
+    return Function(signature, summary, lines), [Line(ast.Expr(call)), positive]
+
+
+def _text(lines: object) -> list[str]:
+    assert isinstance(lines, list)
+    return [ast.unparse(line.statement) for line in lines]

@@ -1,0 +1,211 @@
+"""The algorithms of `kernels` on a piece of a sequence, from the state that the piece before left behind.
+
+A piece is any number of positions from one on; one position takes the shortest way. Generated modules carry a copy of
+the functions that they use. A state that holds nothing yet is an empty tensor of one dimension, so that a fresh one
+needs no batch, device or dtype; a running state is in float32 where the operands are half precision. Where a
+dimension is named, it is counted from the end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .kernels import banded_attention, causal_chunks, decayed_chunks, gated_chunks, gated_prefix_chunks, prefix_chunks
+
+
+def is_new(state: Tensor) -> bool:
+    """Whether nothing has been kept yet."""
+    return state.dim() == 1 and state.size(0) == 0
+
+
+def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
+    """What was kept, and x after it."""
+    return x if is_new(kept) else torch.cat([kept, x], dim)
+
+
+def recent(kept: Tensor, x: Tensor, dim: int, count: int) -> tuple[Tensor, Tensor]:
+    """The last `count` elements before x, zeros where there are none, and x after them; and the last of all these."""
+    if is_new(kept):
+        kept = torch.zeros_like(x.narrow(dim, 0, 1)).repeat_interleave(count, dim)
+    both = torch.cat([kept, x], dim)
+    return both, both.narrow(dim, x.size(dim), count)
+
+
+def sums_before(state: Tensor, key: Tensor, value: Tensor, normalise: bool, wide: torch.dtype) -> Tensor:
+    """The state of a scan, [F, E], or zeros; with a further column where `normalise`."""
+    if not is_new(state):
+        return state
+    return torch.zeros([key.size(-1), value.size(-1) + int(normalise)], dtype=wide, device=value.device)
+
+
+def outer_product(key: Tensor, value: Tensor, normalise: bool, wide: torch.dtype) -> Tensor:
+    """key value^T of one position, [F, E]; with the key as a further column where `normalise`."""
+    value = value.to(wide)
+    if normalise:
+        value = torch.nn.functional.pad(value, [0, 1], value=1.0)
+    return key.mT.to(wide) * value
+
+
+def read(query: Tensor, state: Tensor, normalise: bool) -> Tensor:
+    """query . state of one position; normalise: divided by the last column, which goes."""
+    out = torch.matmul(query.to(state.dtype), state)
+    if normalise:
+        out = out[..., :-1] / out[..., -1:]
+    return out.to(query.dtype)
+
+
+def causal_scan_from(
+    query: Tensor, key: Tensor, value: Tensor, state: Tensor, offset: int, normalise: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`causal_scan` of a piece, and the next state: the sum of key[m] value[m]^T."""
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    before = sums_before(state, key, value, normalise, wide)
+    if query.size(-2) > 1:
+        return causal_chunks(query, key, value, before, offset, normalise, chunk)
+    after = before + outer_product(key, value, normalise, wide)
+    return read(query, after if offset == 0 else before, normalise), after
+
+
+def decayed_scan_from(
+    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, state: Tensor, offset: int, normalise: bool, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`decayed_scan` of a piece, and the next state: the sum of key[m] value[m]^T, decayed up to the last position."""
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    before = sums_before(state, key, value, normalise, wide)
+    if query.size(-2) > 1:
+        return decayed_chunks(query, key, value, rate, before, offset, normalise, chunk)
+    before = before * torch.exp(rate.to(wide)).unsqueeze(-1).unsqueeze(-1)
+    after = before + outer_product(key, value, normalise, wide)
+    return read(query, after if offset == 0 else before, normalise), after
+
+
+def gated_scan_from(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    level: Tensor,
+    state: Tensor,
+    last: Tensor,
+    offset: int,
+    normalise: bool,
+    chunk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gated_scan` of a piece, the next state, decayed up to the last position, and the level there."""
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    before = sums_before(state, key, value, normalise, wide)
+    if query.size(-2) > 1:
+        start = None if is_new(last) else last
+        return gated_chunks(query, key, value, level, before, start, offset, normalise, chunk)
+    level = level.to(wide).unsqueeze(-1)
+    if not is_new(last):
+        before = before * torch.exp(level - last)
+    after = before + outer_product(key, value, normalise, wide)
+    return read(query, after if offset == 0 else before, normalise), after, level
+
+
+def prefix_softmax_from(
+    score: Tensor, value: Tensor, state: Tensor, last: Tensor, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`prefix_softmax` of a piece, the next state, and the largest score so far."""
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    new = is_new(state)
+    before = torch.zeros([1, value.size(-1) + 1], dtype=wide, device=value.device) if new else state
+    if value.size(-2) > 1:
+        return prefix_chunks(score, value, before, None if new else last, chunk)
+    score = score.to(wide).unsqueeze(-1)
+    top = score if new else torch.maximum(score, last)
+    after = torch.exp(score - top) * torch.nn.functional.pad(value.to(wide), [0, 1], value=1.0)
+    if not new:
+        after = after + torch.exp(last - top) * before
+    return (after[..., :-1] / after[..., -1:]).to(value.dtype), after, top
+
+
+def gated_prefix_from(
+    value: Tensor, level: Tensor, state: Tensor, last: Tensor, offset: int, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gated_prefix` of a piece, the next state, decayed up to the last position, and the level there."""
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    new = is_new(state)
+    before = torch.zeros_like(level[..., :1, :] * value[..., :1, :], dtype=wide) if new else state
+    if value.size(-2) > 1:
+        return gated_prefix_chunks(value, level, before, None if new else last, offset, chunk)
+    level = level.to(wide)
+    if not new:
+        before = before * torch.exp(level - last)
+    after = before + value.to(wide)
+    return (after if offset == 0 else before).to(value.dtype), after, level
+
+
+def running_level_from(gates: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The running sum of a piece, and its last element; in float32 where the gates are half precision."""
+    wide = torch.float32 if gates.dtype in (torch.float16, torch.bfloat16) else gates.dtype
+    out = torch.cumsum(gates.to(wide), dim)
+    out = out if is_new(total) else out + total
+    return out, out.narrow(dim, -1, 1)
+
+
+def running_sum_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The running sum of a piece, and its last element."""
+    out, total = running_level_from(x, total, dim)
+    return out.to(x.dtype), total
+
+
+def running_product_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The running product of a piece, and its last element."""
+    out = torch.cumprod(x, dim)
+    out = out if is_new(total) else out * total
+    return out, out.narrow(dim, -1, 1)
+
+
+def running_max_from(x: Tensor, top: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The running maximum of a piece, and its last element."""
+    out = torch.cummax(x, dim)[0]
+    out = out if is_new(top) else torch.maximum(out, top)
+    return out, out.narrow(dim, -1, 1)
+
+
+def running_min_from(x: Tensor, bottom: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The running minimum of a piece, and its last element."""
+    out = torch.cummin(x, dim)[0]
+    out = out if is_new(bottom) else torch.minimum(out, bottom)
+    return out, out.narrow(dim, -1, 1)
+
+
+def running_logsumexp_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The logarithm of the running sum of exponentials of a piece, and its last element."""
+    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    out = torch.logcumsumexp(x.to(wide), dim)
+    out = out if is_new(total) else torch.logaddexp(out, total)
+    return out.to(x.dtype), out.narrow(dim, -1, 1)
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaled: bool) -> Tensor:
+    """Softmax attention of the last positions of a sequence, [n, D], to all positions up to each, [N, D], [N, E].
+
+    scaled: by 1 / sqrt(D).
+    """
+    scale = query.size(-1) ** -0.5 if scaled else 1.0
+    rows, columns = query.size(-2), key.size(-2)
+    if rows == 1:  # it sees every key
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale)
+    if rows == columns:
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
+    visible = torch.ones([rows, columns], dtype=torch.bool, device=query.device).tril(columns - rows)
+    return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
+
+
+def banded_attention_from(
+    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, before: int, after: int, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`banded_attention` of a piece, and the last `before` keys and values. after: 0 or less."""
+    length = query.size(-2)
+    key, value = extended(keys, key, -2), extended(values, value, -2)
+    earlier = key.size(-2) - length
+    start = max(key.size(-2) - before, 0)
+    left = (key[..., start:, :], value[..., start:, :])
+    if length == 1 and after == 0:  # all that is kept is in the band
+        out = torch.nn.functional.scaled_dot_product_attention(query * scale, key, value, scale=1.0)
+        return out, left[0], left[1]
+    rows = torch.cat([query[..., :1, :].repeat_interleave(earlier, -2), query], -2)
+    return banded_attention(rows, key, value, before, after, scale)[..., earlier:, :], left[0], left[1]

@@ -1,0 +1,113 @@
+"""Every causal example goes position by position and in pieces, with the numbers of the whole sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import pytest
+import torch
+
+import attngraph
+from attngraph.compiler.facts.dependence import Dependence
+from attngraph.compiler.formula import Formula
+from attngraph.compiler.graph import Graph
+from attngraph.compiler.module import compile as build
+from attngraph.compiler.recurrence import Refusal, recurrence
+
+from ..examples.cases import EQUAL, EXAMPLES, ONE, PRIMES, Base
+from ..examples.test_examples import FORMULAS, _prepare
+from .harness import found, length, same, splits
+
+#: Causal in their inputs, but with values that depend on how long the sequence is.
+REFUSED = {
+    "cosformer_attention_causal": "`N` reads the length",
+    "fod_rbf_target": "position n along `N` depends on later positions",
+    "hyper_kernel": "fixes the length",
+    "nprf_rpe_attention_causal": "fixes the length",
+    "sf_attention": "`N` reads the length",
+    "sigmoid_attention_causal": "`M` reads the length",
+    "tcpa_mask": "nothing says that `P` is as long as `N`",
+    "unified_token_mixing_conv": "fixes the length",
+}
+
+
+@cache
+def parts(name: str) -> tuple[Formula, Graph]:
+    report = attngraph.check(attngraph.load(FORMULAS[name][0], name))
+    assert report.formula is not None
+    assert report.plan is not None
+    return report.formula, report.plan
+
+
+def _is_causal(name: str) -> bool:
+    formula, _ = parts(name)
+    return bool(formula.sequence) and Dependence(formula).causal() is None
+
+
+CAUSAL = [name for name in FORMULAS if _is_causal(name)]
+STEPPED = [name for name in CAUSAL if name not in REFUSED]
+
+
+def test_there_are_many() -> None:
+    assert len(STEPPED) >= 45
+    assert REFUSED.keys() <= {*CAUSAL}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_depends_on_the_length_is_refused(name: str) -> None:
+    formula, plan = parts(name)
+    for graph in (formula.graph, plan):
+        refusal = recurrence(formula, graph)
+        assert isinstance(refusal, Refusal)
+        assert REFUSED[name] in refusal.reason
+        assert refusal.culprit in formula.origins
+    call = _prepare(name, EXAMPLES[name].bases[0], EXAMPLES[name].consts[0])
+    assert not hasattr(call.module, "step")
+
+
+def _bases(name: str) -> list[tuple[Base, Mapping[str, int | float]]]:
+    """Sizes 1, primes, and equal sizes of two axes, as far as the example has them."""
+    example = EXAMPLES[name]
+    bases = [base for base in (ONE, PRIMES, EQUAL) if base in example.bases] or example.bases[:1]
+    return [(base, example.consts[index % len(example.consts)]) for index, base in enumerate(bases)]
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_are_the_whole_sequence(name: str) -> None:
+    formula, plan = parts(name)
+    pieces = found(formula, plan)
+    for base, consts in _bases(name):
+        call = _prepare(name, base, consts)
+        with torch.no_grad():
+            whole = call.module(*call.inputs)
+            for lengths in splits(length(formula, pieces, call.inputs)):
+                same(call.module, formula, pieces, call.inputs, whole, lengths)
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_of_the_text_as_written(name: str) -> None:
+    """Without any lowering what is needed of earlier positions is remembered."""
+    formula, _ = parts(name)
+    pieces = found(formula, formula.graph)
+    base, consts = _bases(name)[-1]
+    call = _prepare(name, base, consts)
+    sizes = {axis: size for axis, size in vars(call.module).items() if axis in formula.fixed}
+    module = build(formula, formula.graph, sizes=sizes, consts=consts, dtype=torch.float64)
+    module.load_state_dict(call.module.state_dict())
+    with torch.no_grad():
+        whole = call.module(*call.inputs)
+        for lengths in splits(length(formula, pieces, call.inputs))[1:]:
+            same(module, formula, pieces, call.inputs, whole, lengths)
+
+
+@pytest.mark.parametrize("name", STEPPED)
+def test_steps_of_torchscript(name: str) -> None:
+    formula, plan = parts(name)
+    pieces = found(formula, plan)
+    base, consts = _bases(name)[-1]
+    call = _prepare(name, base, consts)
+    scripted = torch.jit.script(call.module)
+    with torch.no_grad():
+        whole = call.module(*call.inputs)
+        same(scripted, formula, pieces, call.inputs, whole, splits(length(formula, pieces, call.inputs))[-1])
