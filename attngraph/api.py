@@ -76,12 +76,14 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> Formula:
     return _choose(found, name, Path(path).stem)
 
 
-def parse(text: str, name: str | None = None) -> Formula:
+def parse(text: str, name: str | None = None, *, folder: str | os.PathLike[str] | None = None) -> Formula:
     """A formula of a text; name: which one, None for the first.
 
+    folder: where the paths of its `use` lines start. A text without a folder reads no file, so that a text from
+        elsewhere can be looked at safely: then a `use` line is an error.
     Errors: FormulaError when the text holds no formula of that name.
     """
-    return _choose(Source("<text>", text), name, None)
+    return _choose(Source("<text>", text, None if folder is None else Path(folder)), name, None)
 
 
 def _choose(source: Source, name: str | None, preferred: str | None) -> Formula:

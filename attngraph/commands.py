@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from .compiler.formula import Formula
+    from .compiler.library import Library
     from .compiler.report import Report, Step
     from .grammar.ast import File
 
@@ -34,30 +35,37 @@ STANDARD_INPUT_NAME = "<stdin>"
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Source | Diagnostic:
+def _read(path: Path, library: Library | None = None) -> Source | Diagnostic:
+    """The text of a file or of standard input, whose `use` lines start at the current folder."""
     if path is not STANDARD_INPUT:
-        from .compiler.pipeline import read
+        from .compiler.library import read
 
-        return read(path)
+        return read(path) if library is None else library.read(path)
     data = sys.stdin.buffer.read()
     try:
-        return Source(STANDARD_INPUT_NAME, data.decode("utf-8"))
+        return Source(STANDARD_INPUT_NAME, data.decode("utf-8"), Path())
     except UnicodeDecodeError as error:
         facts = {"path": STANDARD_INPUT_NAME, "offset": str(error.start)}
         return Diagnostic("AG002", NOWHERE, facts, source=Source(STANDARD_INPUT_NAME, ""))
 
 
-def _checked(path: Path, console: Console, require: tuple[str, ...] = ()) -> tuple[Report, ...]:
-    """One report per formula of a file; for a file that cannot be read, one that says so."""
-    from .compiler.pipeline import check_source
+def _checked(
+    path: Path, console: Console, require: tuple[str, ...] = (), library: Library | None = None
+) -> tuple[Report, ...]:
+    """One report per formula of a file; for a file that cannot be read, one that says so.
+
+    library: what the run has read so far.
+    """
+    from .compiler.pipeline import Library, check_source
     from .compiler.report import Report
 
     console.stage = f"reading {path}"
-    source = _read(path)
+    library = library or Library()
+    source = _read(path, library)
     if isinstance(source, Diagnostic):
         return (Report("", source.source or Source(str(path), ""), NOWHERE, (source,)),)
     console.stage = f"checking {path}"
-    return check_source(source, require=require)
+    return check_source(source, require=require, library=library)
 
 
 def _the_one(argument: str) -> Path:
@@ -100,6 +108,7 @@ def _single(arguments: Namespace, console: Console) -> Report | None:
 
 def check(arguments: Namespace, console: Console) -> int:
     from .compiler.claims import CLAIMS
+    from .compiler.pipeline import Library
     from .report import render, summary
 
     settings = load_settings(Path.cwd())
@@ -110,10 +119,11 @@ def check(arguments: Namespace, console: Console) -> int:
     ignore = check_ignored(_split(arguments.ignore)) if arguments.ignore is not None else settings.ignore
     strict = settings.warnings_as_errors if arguments.warnings_as_errors is None else arguments.warnings_as_errors
     form = arguments.format or settings.format
+    library = Library()
     reports = [
         _without(report, ignore)
         for path in collect(arguments.paths, settings)
-        for report in _checked(path, console, require)
+        for report in _checked(path, console, require, library)
     ]
     console.stage = "reporting"
     if arguments.output is None:
@@ -283,13 +293,12 @@ def simplify(arguments: Namespace, console: Console) -> int:
 
 
 def _steps(source: Source, steps: Sequence[Step]) -> str:
-    from .snippet import one_line
+    from .snippet import one_line, place_in
 
     lines = []
     for number, step in enumerate(steps, start=1):
-        line, column = source.position(step.span.start)
         lines += [
-            f"# {number}. {step.rule} ({source.name}:{line}:{column})",
+            f"# {number}. {step.rule} ({place_in(source, step.span)})",
             f"#      {one_line(step.before)}",
             f"#    = {one_line(step.after)}",
             f"#    because {step.why}",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .grammar.codes import CODES
 from .grammar.source import Source, Span
-from .snippet import PLAIN, Palette, one_line, snippet, width
+from .snippet import PLAIN, Palette, one_line, place_in, snippet, width
 
 if TYPE_CHECKING:
     from .compiler.forms import Account, Crossover
@@ -305,6 +305,9 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _place(source: Source, span: Span) -> str:
+    """`line:column`, with the path in front where it is another file's."""
+    if source.of(span) is not source:
+        return place_in(source, span)
     line, column = source.position(span.start)
     return f"{line}:{column}"
 

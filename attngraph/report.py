@@ -13,12 +13,12 @@ annotates a pull request, `junit` and `sarif` are the standards of test runners 
     - `written`, `compiled`: `{time, memory, time_order, memory_order}`; time is a polynomial in the sizes
       (floating-point operations), memory a list of them (elements; the largest counts)
     - `claims`: a list of `{text, holds, range}`
-    - `steps`: a list of `{rule, range, before, after, why}`, what the compiler did, in order
+    - `steps`: a list of `{rule, path, range, before, after, why}`, what the compiler did, in order
     - `diagnostics`
   where a formula with errors has null for `written`, `compiled`, and no types
 - `diagnostics`: those that belong to no formula
 
-A diagnostic is `{code, name, severity, message, help, path, range, labels}`, a label `{text, range}`, a range
+A diagnostic is `{code, name, severity, message, help, path, range, labels}`, a label `{text, path, range}`, a range
 `{line, column, end_line, end_column}`: one-based, in characters, the end just after the last character.
 """
 
@@ -53,10 +53,17 @@ def version() -> str:
 
 
 def findings(reports: Iterable[Report]) -> Iterator[tuple[Report, Diagnostic]]:
-    """Every diagnostic with the report that it belongs to, in order."""
+    """Every diagnostic with the report that it belongs to, in order.
+
+    What is wrong with a file as a whole is a finding of each of its formulas; it comes once, with the first.
+    """
+    seen: set[tuple[str, str, str, Span]] = set()
     for report in reports:
-        for diagnostic in report.diagnostics:
-            yield report, diagnostic
+        for each in report.diagnostics:
+            key = (each.source.name if each.source else "", each.code, each.message, each.span)
+            if key not in seen:
+                seen.add(key)
+                yield report, each
 
 
 # -- for people ----------------------------------------------------------------------------------------
@@ -103,8 +110,13 @@ def summary(reports: Sequence[Report], palette: Palette = PLAIN) -> str:
 def _range(source: Source | None, span: Span) -> dict[str, int] | None:
     if source is None or not source.text:
         return None
+    source = source.of(span)
     (line, column), (end_line, end_column) = source.position(span.start), source.position(max(span.start, span.end))
     return {"line": line, "column": column, "end_line": end_line, "end_column": end_column}
+
+
+def _path(source: Source | None, span: Span) -> str | None:
+    return one_line(source.of(span).name) if source else None
 
 
 def diagnostic_data(diagnostic: Diagnostic) -> dict[str, object]:
@@ -116,9 +128,12 @@ def diagnostic_data(diagnostic: Diagnostic) -> dict[str, object]:
         "severity": diagnostic.severity.value,
         "message": diagnostic.message,
         "help": diagnostic.suggestion,
-        "path": one_line(source.name) if source else None,
+        "path": _path(source, diagnostic.span),
         "range": _range(source, diagnostic.span),
-        "labels": [{"text": label.text, "range": _range(source, label.span)} for label in diagnostic.labels],
+        "labels": [
+            {"text": label.text, "path": _path(source, label.span), "range": _range(source, label.span)}
+            for label in diagnostic.labels
+        ],
     }
 
 
@@ -167,6 +182,7 @@ def formula_data(report: Report) -> dict[str, object]:
         "steps": [
             {
                 "rule": step.rule,
+                "path": _path(source, step.span),
                 "range": _range(source, step.span),
                 "before": step.before,
                 "after": step.after,
@@ -210,7 +226,9 @@ def _uri(name: str) -> str:
 
 
 def _sarif_location(source: Source | None, span: Span) -> dict[str, object]:
-    place: dict[str, object] = {"artifactLocation": {"uri": _uri(source.name if source else "<text>")}}
+    place: dict[str, object] = {
+        "artifactLocation": {"uri": _uri(source.of(span).name if source else "<text>")}
+    }
     if found := _range(source, span):
         place["region"] = {
             "startLine": found["line"],

@@ -8,6 +8,7 @@
        |         q is [N, D]
        = help: transpose the right side: `q @ k^T`
 
+Places in another file, such as the call of a formula that stands in this one, follow below `:::` and the path.
 Nothing that comes from a file reaches the terminal as it is: control characters, bidirectional
 overrides and line breaks are shown as escapes, so that a text can neither move the cursor nor look
 like another text.
@@ -106,16 +107,27 @@ class _Mark:
     text: str
 
 
-def _marks(diagnostic: Diagnostic) -> list[_Mark]:
+def _marks(diagnostic: Diagnostic, source: Source) -> list[_Mark]:
     """The labels, and the primary span unless labels mark its parts: then they say it better."""
     primary = diagnostic.span
-    own = [label.text for label in diagnostic.labels if label.span == primary]
-    others = [label for label in diagnostic.labels if label.span != primary]
+    here = [label for label in diagnostic.labels if source.of(label.span) is source]
+    own = [label.text for label in here if label.span == primary]
+    others = [label for label in here if label.span != primary]
     marks = [_Mark(label.span, "-", "label", one_line(label.text)) for label in others]
     inside = any(primary.start <= label.span.start and label.span.end <= primary.end for label in others)
     if own or not inside:
         marks.append(_Mark(primary, "^", diagnostic.severity.value, one_line("; ".join(own))))
     return sorted(marks, key=lambda mark: (mark.span, mark.character))
+
+
+def _elsewhere(diagnostic: Diagnostic, source: Source) -> list[tuple[Source, list[_Mark]]]:
+    """The labels in other texts than the one that is blamed, text by text."""
+    found: dict[str, tuple[Source, list[_Mark]]] = {}
+    for label in diagnostic.labels:
+        home = source.of(label.span)
+        if home is not source and home.text:
+            found.setdefault(home.name, (home, []))[1].append(_Mark(label.span, "-", "label", one_line(label.text)))
+    return list(found.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +311,14 @@ def location(diagnostic: Diagnostic) -> str:
         return "<text>"
     if not source.text:
         return one_line(source.name)
-    line, column = source.position(diagnostic.span.start)
-    return f"{one_line(source.name)}:{line}:{column}"
+    return place_in(source, diagnostic.span)
+
+
+def place_in(source: Source, span: Span) -> str:
+    """`path:line:column` of a place in a text, or in one that it uses."""
+    home = source.of(span)
+    line, column = home.position(span.start)
+    return f"{one_line(home.name)}:{line}:{column}"
 
 
 def snippet(diagnostic: Diagnostic, palette: Palette = PLAIN) -> str:
@@ -310,17 +328,21 @@ def snippet(diagnostic: Diagnostic, palette: Palette = PLAIN) -> str:
     lines = [f"{title}{palette(': ' + one_line(diagnostic.message), 'strong')}"]
     pad = "  "
     if diagnostic.source is not None and diagnostic.source.text:
-        first, _ = diagnostic.source.position(diagnostic.span.start)
-        picture = _Picture(diagnostic.source, _marks(diagnostic), first, palette)
-        pad = " " * (picture.gutter + 2)
-        lines.append(f"{pad[:-1]}{palette('-->', 'gutter')} {location(diagnostic)}")
-        lines.append(f"{pad}{palette('|', 'gutter')}")
-        for gutter, text in picture.rows():
-            if gutter == ELLIPSIS:
-                lines.append(f"{palette(ELLIPSIS, 'gutter')}{pad[len(ELLIPSIS) :]}  {text}".rstrip())
-            else:
-                number = palette(f" {gutter:>{picture.gutter}} |", "gutter")
-                lines.append(f"{number} {text}".rstrip())
+        source = diagnostic.source
+        parts = [(source, _marks(diagnostic, source), diagnostic.span, "-->")]
+        parts += [(home, marks, marks[0].span, ":::") for home, marks in _elsewhere(diagnostic, source)]
+        pictures = [(_Picture(home, marks, home.position(first.start)[0], palette), place_in(home, first), arrow)
+                    for home, marks, first, arrow in parts]  # fmt: skip
+        gutter = max(picture.gutter for picture, _, _ in pictures)
+        pad = " " * (gutter + 2)
+        for picture, place, arrow in pictures:
+            lines.append(f"{pad[:-1]}{palette(arrow, 'gutter')} {place}")
+            lines.append(f"{pad}{palette('|', 'gutter')}")
+            for number, text in picture.rows():
+                if number == ELLIPSIS:
+                    lines.append(f"{palette(ELLIPSIS, 'gutter')}{pad[len(ELLIPSIS) :]}  {text}".rstrip())
+                else:
+                    lines.append(f"{palette(f' {number:>{gutter}} |', 'gutter')} {text}".rstrip())
     elif diagnostic.source is not None:
         lines.append(f"{pad}{palette('-->', 'gutter')} {location(diagnostic)}")
         pad = "   "

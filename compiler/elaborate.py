@@ -17,6 +17,7 @@ from ..grammar.names import FOREIGN_FUNCTIONS
 from ..grammar.printer import format_expression
 from ..grammar.source import Source, Span
 from . import initial, lints
+from .definitions import Definition
 from .formula import Formula, Relation, Stored
 from .graph import Builder, Graph, GraphTooLarge, Node
 from .ops import BY_SPELLING, arithmetic, layout, logic
@@ -55,11 +56,11 @@ MAX_DEPTH = 220  # of expressions, those of inlined functions and formulas inclu
 
 
 def elaborate(
-    tree: ast.Formula, source: Source, others: Mapping[str, ast.Formula]
+    tree: ast.Formula, source: Source, others: Mapping[str, Definition]
 ) -> tuple[Formula | None, tuple[Diagnostic, ...]]:
     """Type one formula.
 
-    others: the formulas of the same file by name, which the text may call.
+    others: the formulas that the text may call, by name.
     Returns the typed formula, or None when it has errors, and every finding.
     """
     scope = Scope(tree)
@@ -75,29 +76,36 @@ def elaborate(
 
 @dataclass
 class _Frame:
-    """What names mean at one place: the body of the formula, or of a formula that it calls."""
+    """What names mean at one place: the body of the formula, or of a formula that it calls.
 
+    parameters: those of the local function that is being read; inlined: results of local functions.
+    """
+
+    visible: Mapping[str, Definition]
     values: dict[str, Node | None] = field(default_factory=dict)
+    parameters: Mapping[str, Node] = field(default_factory=dict)
+    inlined: dict[tuple[int, tuple[int, ...]], Node | None] = field(default_factory=dict)
     functions: dict[str, ast.Function] = field(default_factory=dict)
     axes: Mapping[str, str] | None = None  # axis names of a called formula -> those of the caller
     shown: frozenset[str] = frozenset()  # axes of a called formula's result
+    constants: frozenset[str] = frozenset()  # of a called formula
     used: set[str] = field(default_factory=set)
 
 
 class _Elaborator:
     def __init__(
-        self, scope: Scope, source: Source, others: Mapping[str, ast.Formula], builder: Builder
+        self, scope: Scope, source: Source, others: Mapping[str, Definition], builder: Builder
     ) -> None:
         self.scope = scope
         self.source = source
-        self.others = others
         self.builder = builder
-        self.frame = _Frame()
+        self.frame = _Frame(others)
         self.origins: dict[Node, Span] = {}
         self.names: dict[Node, str] = {}
-        self.calls: list[str] = []
+        self.calls: list[ast.Formula | ast.Function] = [scope.tree]
         self.depth = 0
-        self.inlined: dict[tuple[int, tuple[int, ...]], Node | None] = {}
+        self.inlined: dict[tuple[int, tuple[int, ...]], Node | None] = {}  # results of called formulas
+        self.called: dict[ast.Formula, Definition] = {}
 
     # -- the whole formula -----------------------------------------------------------------------
 
@@ -143,7 +151,7 @@ class _Elaborator:
 
     def _initials(self, stored: Mapping[str, Node]) -> tuple[tuple[Stored, ...], tuple[Stored, ...]]:
         """Initial values, which may use constants and sizes but no tensor."""
-        outer, self.frame = self.frame, _Frame()
+        outer, self.frame = self.frame, _Frame(self.frame.visible)
         parameters: list[Stored] = []
         buffers: list[Stored] = []
         for name, node in stored.items():
@@ -196,6 +204,7 @@ class _Elaborator:
             sequence=sequence,
             claims=tuple(c for s in tree.statements if isinstance(s, ast.Require) for c in s.claims),
             origins=self.origins,
+            called=tuple(self.called.values()),
         )
 
     def _results(self, outputs: list[Node | None], returned: ast.Return | None) -> list[Node] | None:
@@ -339,6 +348,8 @@ class _Elaborator:
 
     def _name(self, expression: ast.Name) -> Node | None:
         name, span = expression.name, expression.span
+        if name in self.frame.parameters:
+            return self.frame.parameters[name]
         if name in self.frame.values:
             self.frame.used.add(name)
             return self.frame.values[name]
@@ -363,7 +374,7 @@ class _Elaborator:
             if name in self.scope.tensors:
                 self.scope.problem("AG311", span, name=name)
             return None
-        known = [*self.frame.values, *self.scope.axes, *self.scope.constants]
+        known = [*self.frame.parameters, *self.frame.values, *self.scope.axes, *self.scope.constants]
         meant = "a transpose is written `x^T`" if name == "t" else did_you_mean(name, known)
         self.scope.problem("AG202", span, name=name, help=meant)
         return None
@@ -476,10 +487,10 @@ class _Elaborator:
         found = BY_SPELLING.get((name, call.axes is not None))
         if found is not None:
             return self._call_op(call, found)
-        if name in self.others:
+        if name in self.frame.visible:
             from .inline import call_formula
 
-            return call_formula(self, call, self.others[name])
+            return call_formula(self, call, self.frame.visible[name])
         other = BY_SPELLING.get((name, call.axes is None))
         if other is not None:
             arguments = self._read_arguments(call)
@@ -491,7 +502,7 @@ class _Elaborator:
         if name in self.frame.values:
             self.scope.problem("AG270", call.function_span, name=name)
         else:
-            known = {*self.frame.functions, *self.others, *(spelling for spelling, _ in BY_SPELLING)}
+            known = {*self.frame.functions, *self.frame.visible, *(spelling for spelling, _ in BY_SPELLING)}
             meant = FOREIGN_FUNCTIONS.get(name) or did_you_mean(name, sorted(known))
             self.scope.problem("AG203", call.function_span, name=name, help=meant)
         self._read_arguments(call)
@@ -527,28 +538,26 @@ class _Elaborator:
             return None
         nodes = [argument for argument in arguments if argument is not None]
         key = (id(function), tuple(node.index for node in nodes))
-        if key in self.inlined:
-            return self.inlined[key]
-        if function.name in self.calls:
+        if key in self.frame.inlined:
+            return self.frame.inlined[key]
+        if any(function is reading for reading in self.calls):
             self.scope.problem("AG273", call.function_span, name=function.name)
             return None
-        outer = dict(self.frame.values)
+        outer = self.frame.parameters
         problems = len(self.scope.problems)
-        self.calls.append(function.name)
-        self.frame.values.update(zip((p.name for p in function.parameters), nodes, strict=True))
+        self.calls.append(function)
+        self.frame.parameters = dict(zip((p.name for p in function.parameters), nodes, strict=True))
         result = self.value(function.body)
         self.calls.pop()
-        self.frame.values = outer
+        self.frame.parameters = outer
         for index in range(problems, len(self.scope.problems)):
             self._add_label(index, Label(call.span, f"in this call of `{function.name}`"))
-        self.inlined[key] = result
+        self.frame.inlined[key] = result
         return result
 
     def _add_label(self, index: int, label: Label) -> None:
         problem = self.scope.problems[index]
-        self.scope.problems[index] = Diagnostic(
-            problem.code, problem.span, problem.facts, (*problem.labels, label), problem.help
-        )
+        self.scope.problems[index] = replace(problem, labels=(*problem.labels, label))
 
     def _call_op(self, call: ast.Call, op_class: type[Op]) -> Node | None:
         """Bind a call to an operation: brackets, operands, optional operands, attributes."""
@@ -640,11 +649,22 @@ class _Elaborator:
     def _size(self, expression: ast.Expression) -> Poly:
         return self.scope.size(expression) if self.frame.axes is None else self._callee_size(expression)
 
+    def constant(self, expression: ast.Expression) -> Node | None:
+        """A number or size that is given for a constant of a called formula."""
+        node = self.value(expression)
+        if node is None or isinstance(node.op, Literal | Size):
+            return node
+        try:
+            return self.make(Size(self._size(expression)), (), expression.span)
+        except ScalarError as error:
+            self.scope.problem("AG309", error.span)
+            return None
+
     def _callee_size(self, expression: ast.Expression) -> Poly:
         from .scalars import as_size
 
         def resolve(name: ast.Name) -> Poly:
-            node = self.frame.values.get(name.name)
+            node = self.frame.parameters.get(name.name) or self.frame.values.get(name.name)
             if node is not None and isinstance(node.op, Size):
                 return node.op.size
             if node is not None and isinstance(node.op, Literal) and isinstance(node.op.value, int):

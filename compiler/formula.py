@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..grammar.ast import Claim
 from ..grammar.ast import Formula as Tree
 from ..grammar.source import Source, Span
+from .definitions import Definition
 from .graph import Builder, Graph, Node
 from .sizes import Facts, Poly
 
@@ -68,6 +69,7 @@ class Formula:
     derived: sizes of all other axes, over fixed and bound axes and constants.
     relations: what must hold at call time and is not proved.
     origins: where in the text a node was first written.
+    called: the formulas whose text was read in place of a call, in the order of the calls.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Formula:
     sequence: tuple[str, ...]
     claims: tuple[Claim, ...]
     origins: Mapping[Node, Span]
+    called: tuple[Definition, ...] = ()
 
     @property
     def docstring(self) -> str:

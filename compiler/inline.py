@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..grammar import ast
-from ..grammar.diagnostics import Label
+from ..grammar.diagnostics import Diagnostic, Label, Severity
+from ..grammar.source import Span
+from .definitions import Definition
 from .graph import Node
+from .library import faulty
+from .ops.layout import Convert, Reorder
 from .scalars import ScalarError, as_number
 from .scope import did_you_mean
 from .sizes import Poly, Truth
@@ -15,21 +19,23 @@ from .types import Kind
 if TYPE_CHECKING:
     from .elaborate import _Elaborator
 
-MAX_DEPTH = 32
+MAX_CALLS = 32  # of formulas that call one another
 
 
-def call_formula(elaborator: _Elaborator, call: ast.Call, callee: ast.Formula) -> Node | None:
+def call_formula(elaborator: _Elaborator, call: ast.Call, definition: Definition) -> Node | None:
     """The result of `callee(arguments)`.
 
-    An argument may have further axes in front of the declared ones; they are batch axes of the call.
     Parameters, buffers and constants of the callee are taken from keywords, else from what the
     caller declares under the same name; a constant has its default besides.
     """
     from .elaborate import _Frame, named
 
-    scope = elaborator.scope
-    if callee.name in elaborator.calls or callee.name == scope.tree.name or len(elaborator.calls) > MAX_DEPTH:
+    scope, callee, outer = elaborator.scope, definition.tree, elaborator.frame
+    if any(definition.written is reading or callee is reading for reading in elaborator.calls):
         scope.problem("AG273", call.function_span, name=callee.name)
+        return None
+    if len(elaborator.calls) > MAX_CALLS:
+        scope.problem("AG004", call.span, limit=MAX_CALLS, help="read one of the called formulas in place")
         return None
     if call.axes is not None:
         scope.problem("AG269", call.axes.span, name=callee.name, takes="nothing: it is a formula")
@@ -39,7 +45,8 @@ def call_formula(elaborator: _Elaborator, call: ast.Call, callee: ast.Formula) -
         return None
     arguments = [elaborator.value(argument) for argument in call.arguments]
     if not callee.readable:  # whatever else is found in it would follow from what is missing
-        scope.problem("AG279", call.function_span, name=callee.name)
+        if not definition.foreign:  # of a used file this is said at the `use` line
+            scope.problem("AG279", call.function_span, name=callee.name)
         return None
     if len(arguments) != len(callee.inputs):
         scope.problem(
@@ -55,79 +62,144 @@ def call_formula(elaborator: _Elaborator, call: ast.Call, callee: ast.Formula) -
     }
     constants = {b.name: b for s in callee.statements if isinstance(s, ast.Const) for b in s.bindings}
     given: dict[str, Node | None] = {}
+    places: dict[str, Span] = {}
     for keyword in call.keywords:
         if keyword.name not in stored and keyword.name not in constants:
             scope.problem("AG274", keyword.span, name=callee.name, keyword=keyword.name,
                           help=did_you_mean(keyword.name, [*stored, *constants]))  # fmt: skip
             return None
-        given[keyword.name] = elaborator.value(keyword.value)
+        read = elaborator.value if keyword.name in stored else elaborator.constant
+        given[keyword.name] = read(keyword.value)
+        places[keyword.name] = keyword.value.span
     if None in arguments or None in given.values():
         return None
-    known = tuple(given[name].index for name in sorted(given))  # type: ignore[union-attr]
-    key = (id(callee), (*(node.index for node in arguments if node is not None), -1, *known))
+    for name in stored:
+        if name not in given and name in outer.values:
+            given[name] = outer.values[name]
+            outer.used.add(name)
+    for name in constants:
+        if name in given:
+            continue
+        if name in outer.constants or (outer.axes is None and name in scope.constants):
+            given[name] = elaborator.value(ast.Name(name, call.span))
+    if None in given.values():
+        return None
+    known = tuple((name, given[name].index) for name in sorted(given))  # type: ignore[union-attr]
+    key = (id(definition.written), tuple(node.index for node in arguments if node is not None), known)
     if key in elaborator.inlined:
         return elaborator.inlined[key]
-    outer = elaborator.frame
     shown = frozenset(axis.name for result in callee.results for axis in result.axes)
-    frame = _Frame(axes={}, shown=shown)
-    axes: dict[str, str] = {}
+    frame = _Frame(definition.visible, axes={}, shown=shown, constants=frozenset(constants))
+    binding = _Binding(elaborator, callee)
     for tensor, node, written in zip(callee.inputs, arguments, call.arguments, strict=True):
         assert node is not None
-        if not _bind(elaborator, axes, tensor, node, written):
-            return None
-        frame.values[tensor.name] = node
+        frame.values[tensor.name] = binding.bind(tensor, node, written.span)
     for name, tensor in stored.items():
-        value = given.get(name, outer.values.get(name))
-        outer.used.add(name)
+        value = given.get(name)
         if value is None:
             scope.problem("AG277", call.span, name=callee.name, keyword=name)
             return None
-        if not _bind(elaborator, axes, tensor, value, call):
-            return None
-        frame.values[name] = value
+        frame.values[name] = binding.bind(tensor, value, places.get(name, call.span))
+    if any(frame.values[name] is None for name in (*(t.name for t in callee.inputs), *stored)) or not binding.apart():
+        return None
     defaults: dict[str, int | float] = {}
-    for name, binding in constants.items():
+    for name, bound in constants.items():
         try:
-            defaults[name] = as_number(binding.value, defaults)
+            defaults[name] = as_number(bound.value, defaults)
         except ScalarError as error:
             scope.scalar_problem(error)
             return None
-        if name in given:
-            frame.values[name] = given[name]
-        elif name in scope.constants:
-            frame.values[name] = elaborator.value(ast.Name(name, call.span))
-        else:
-            default = defaults[name]
-            text = ast.Number(repr(abs(default)), call.span)
-            frame.values[name] = elaborator.value(ast.Unary("-", text, call.span) if default < 0 else text)
-    frame.axes = axes
+        frame.values[name] = given[name] if name in given else _number(elaborator, defaults[name], call.span)
+    frame.axes = binding.axes
     elaborator.frame = frame
-    elaborator.calls.append(callee.name)
+    elaborator.calls.append(definition.written)
     before = len(scope.problems)
     result = _body(elaborator, callee, call)
     elaborator.calls.pop()
     elaborator.frame = outer
-    for index in range(before, len(scope.problems)):
-        elaborator._add_label(index, Label(call.span, f"in this call of `{callee.name}`"))
+    if not _own_mistakes(elaborator, definition, before):
+        for index in range(before, len(scope.problems)):
+            elaborator._add_label(index, Label(call.span, f"in this call of `{callee.name}`"))
     elaborator.inlined[key] = result
+    elaborator.called.setdefault(definition.written, definition)
     return result
 
 
-def _bind(
-    elaborator: _Elaborator, axes: dict[str, str], tensor: ast.Tensor, node: Node, written: ast.Expression
-) -> bool:
-    """Match the declared axes with the last axes of the value."""
-    names = [axis.name for axis in tensor.axes]
-    actual = node.axes[len(node.axes) - len(names) :]
-    fits = len(node.axes) >= len(names) and node.type.kind.rank <= Kind(tensor.kind).rank
-    fits = fits and all(axes.get(name, axis) == axis for name, axis in zip(names, actual, strict=False))
-    if not fits:
-        wanted = ", ".join(axes.get(name, name) for name in names)
-        elaborator.scope.problem("AG278", written.span, name=tensor.name, wanted=f"[{wanted}]", actual=node.type)
-        return False
-    axes.update(zip(names, actual, strict=True))
-    return True
+class _Binding:
+    """Which axes of the caller the axes of a called formula are.
 
+    An axis that is declared meets the one of the same name in the value. Where a value does not have all the
+    names, its last axes are the declared ones, in order; a name that both have must then stand in the same place.
+    Further axes of a value are batch axes of the call.
+    """
+
+    def __init__(self, elaborator: _Elaborator, callee: ast.Formula) -> None:
+        self._elaborator = elaborator
+        self._callee = callee
+        self.axes: dict[str, str] = {}
+        self._values: list[tuple[ast.Tensor, tuple[str, ...], Span]] = []
+
+    def bind(self, tensor: ast.Tensor, node: Node, place: Span) -> Node | None:
+        """The value with its batch axes in front and the declared ones behind; None after a diagnostic."""
+        elaborator = self._elaborator
+        names = [axis.name for axis in tensor.axes]
+        wanted = [self.axes.get(name, name) for name in names]
+        kind = Kind(tensor.kind)
+        actual = wanted if set(wanted) <= set(node.axes) else list(node.axes[len(node.axes) - len(names) :])
+        moved = [name for name, axis in zip(wanted, actual, strict=False) if name != axis and name in node.axes]
+        known = all(self.axes.get(name, axis) == axis for name, axis in zip(names, actual, strict=False))
+        if len(actual) != len(names) or moved or not known or node.type.kind.rank > kind.rank:
+            help = f"`{moved[0]}` stands elsewhere: rename the other axes, as in `x[A -> {moved[0]}]`" if moved else None
+            elaborator.scope.problem("AG278", place, name=tensor.name, wanted=f"[{', '.join(wanted)}]",
+                                     actual=node.type, help=help)  # fmt: skip
+            return None
+        held = {axis: name for name, axis in self.axes.items()}
+        for name, axis in zip(names, actual, strict=True):
+            if held.setdefault(axis, name) != name:
+                self._confused(f"`{held[axis]}`", f"`{name}`", axis, place)
+                return None
+            self.axes[name] = axis
+        front = tuple(axis for axis in node.axes if axis not in actual)
+        self._values.append((tensor, front, place))
+        if node.axes and kind is not node.type.kind:
+            node = elaborator.make(Convert(kind), (node,), place) or node
+        order = (*front, *actual)
+        return node if order == node.axes else elaborator.make(Reorder(order), (node,), place)
+
+    def apart(self) -> bool:
+        """Whether no batch axis of a value is an axis of the called formula."""
+        for tensor, front, place in self._values:
+            for name, axis in self.axes.items():
+                if axis in front:
+                    self._confused(f"`{name}`", f"the batch axes of `{tensor.name}`", axis, place)
+                    return False
+        return True
+
+    def _confused(self, one: str, other: str, axis: str, place: Span) -> None:
+        self._elaborator.scope.problem("AG285", place, name=self._callee.name, one=one, other=other, axis=axis)
+
+
+def _number(elaborator: _Elaborator, value: int | float, span: Span) -> Node | None:
+    text = ast.Number(repr(abs(value)), span)
+    return elaborator.value(ast.Unary("-", text, span) if value < 0 else text)
+
+
+def _own_mistakes(elaborator: _Elaborator, definition: Definition, before: int) -> bool:
+    """Whether the findings since `before` lie in a used file that is wrong by itself: then its `use` line says so."""
+    scope = elaborator.scope
+    if not definition.foreign or definition.use is None or len(scope.problems) == before:
+        return False
+    from .elaborate import elaborate
+
+    formula, problems = elaborate(definition.written, definition.source, definition.visible)
+    if formula is not None:
+        return False
+    scope.withdraw(before)
+    first = next(problem for problem in problems if problem.severity is Severity.ERROR)
+    finding = faulty(definition.use, definition.source, first)
+    if not any(problem.code == finding.code and problem.span == finding.span for problem in scope.problems):
+        scope.report(finding)
+    return True
 
 def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node | None:
     scope, frame = elaborator.scope, elaborator.frame
@@ -154,10 +226,11 @@ def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node 
                 node = elaborator.value(values[0])
                 if node is None:
                     return None
+                kind = Kind(callee.results[0].kind)
+                if node.axes and node.type.kind.rank < kind.rank:
+                    node = elaborator.make(Convert(kind), (node,), call.span) or node
                 declared = [elaborator._axis(axis.name) for axis in callee.results[0].axes]
                 front = [axis for axis in node.axes if axis not in declared]
-                from .ops.layout import Reorder
-
                 order = (*front, *declared)
                 if set(order) != set(node.axes):
                     scope.problem("AG264", call.span, actual=node.type, declared=f"[{', '.join(declared)}]")

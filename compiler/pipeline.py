@@ -8,41 +8,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from ..grammar import ast
 from ..grammar.diagnostics import Diagnostic, Label
-from ..grammar.parser import parse
-from ..grammar.source import NOWHERE, Source, Span
+from ..grammar.source import Source, Span
 from .claims import Case, judge
+from .definitions import Definition
 from .elaborate import elaborate
 from .facts.cost import Sequence, measure
 from .formula import Formula
 from .graph import GraphTooLarge
+from .library import MAX_BYTES, Library, read
 from .notices import notices
 from .plan import Plan, plan
 from .report import Report
 from .sizes import SizeError
 
-MAX_BYTES = 4_000_000
-
-
-def read(path: Path) -> Source | Diagnostic:
-    """The text of a file, or why it cannot be read."""
-    shown = Source(str(path), "")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        facts = {"path": str(path), "reason": error.strerror or str(error)}
-        return Diagnostic("AG001", NOWHERE, facts, source=shown)
-    if len(content) > MAX_BYTES:
-        return Diagnostic("AG003", NOWHERE, {"size": f"over {MAX_BYTES}", "limit": str(MAX_BYTES)}, source=shown)
-    try:
-        return Source(str(path), content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Diagnostic("AG002", NOWHERE, {"path": str(path), "offset": str(error.start)}, source=shown)
+__all__ = ["MAX_BYTES", "Library", "check_source", "check_tree", "read"]
 
 
 @dataclass(frozen=True)
@@ -54,16 +37,22 @@ class Checked:
     plan: Plan | None
 
 
-def check_source(source: Source, *, require: tuple[str, ...] = ()) -> tuple[Report, ...]:
+def check_source(
+    source: Source, *, require: tuple[str, ...] = (), library: Library | None = None
+) -> tuple[Report, ...]:
     """One report per formula of a text, in the order of the text.
 
     require: claims by name that every formula must meet besides its own.
+    library: the files that were read in this run; those that the text uses are added.
     A text without a readable formula gives one report without a name. Never raises for bad text.
     """
-    file, problems = parse(source)
+    library = library or Library()
+    file, problems = library.parsed(source)
+    visible, lost = library.visible(source)
+    lost = (*(problem for problem in problems if problem.code in ("AG150", "AG151")), *lost)
     by_name: dict[str, ast.Formula] = {}
     reports: list[Report] = []
-    left = list(problems)
+    left = [problem for problem in problems if problem not in lost]
     for index, tree in enumerate(file.formulas):
         end = file.formulas[index + 1].span.start if index + 1 < len(file.formulas) else len(source.text) + 1
         start = tree.span.start if reports else 0
@@ -73,29 +62,50 @@ def check_source(source: Source, *, require: tuple[str, ...] = ()) -> tuple[Repo
             first = Label(by_name[tree.name].name_span, "first defined here")
             own.append(Diagnostic("AG260", tree.name_span, {"name": tree.name}, (first,)))
         by_name.setdefault(tree.name, tree)
-        others = {f.name: f for f in file.formulas if f.name != tree.name}
+        others = {name: each for name, each in visible.items() if name != tree.name or each.written is tree}
         report = check_tree(tree, source, others, require, typed=tree.readable)
-        reports.append(_with(report, source, tuple(own)))
+        if lost:  # what the formula calls may stand there
+            told = {problem.span for problem in lost}
+            kept = tuple(d for d in report.diagnostics if d.code != "AG203" and d.span not in told)
+            report = replace(report, diagnostics=kept)
+        reports.append(_with(report, source, (*own, *lost)))
+    if reports and not lost:
+        reports[0] = _with(reports[0], source, _unused(file, reports))
     if left or not reports:
         nameless = Report("", source, Span(0, 0), ())
-        reports.append(_with(nameless, source, tuple(left)))
+        reports.append(_with(nameless, source, (*left, *(() if reports else lost))))
     return tuple(reports)
+
+
+def _unused(file: ast.File, reports: list[Report]) -> tuple[Diagnostic, ...]:
+    """The `use` lines of which no formula is called, where all of the text could be typed."""
+    formulas = [report.formula for report in reports]
+    called = {each.use.path_span for formula in formulas if formula for each in formula.called if each.use}
+    idle = (use for use in file.uses if use.path_span not in called and None not in formulas)
+    return tuple(Diagnostic("AG506", use.path_span, {"path": use.path}) for use in idle)
 
 
 def _with(report: Report, source: Source, problems: tuple[Diagnostic, ...]) -> Report:
     """The report with further findings, every one knowing its text, in the order of the text."""
-    from dataclasses import replace
-
-    found = [replace(d, source=source) for d in (*problems, *report.diagnostics)]
+    found = [_placed(d, source) for d in (*problems, *report.diagnostics)]
     unique = {(d.code, d.span, d.message): d for d in found}
-    ordered = sorted(unique.values(), key=lambda d: (d.span.start, d.span.end, d.code))
+    ordered = sorted(unique.values(), key=lambda d: (d.source is not source, d.span, d.code))
     return replace(report, diagnostics=tuple(ordered))
+
+
+def _placed(diagnostic: Diagnostic, source: Source) -> Diagnostic:
+    """The diagnostic with its text; labels in another text name theirs."""
+    home = source.of(diagnostic.span)
+    labels = diagnostic.labels
+    if home is not source:
+        labels = tuple(replace(each, span=replace(each.span, source=source.of(each.span))) for each in labels)
+    return replace(diagnostic, source=home, labels=labels)
 
 
 def check_tree(
     tree: ast.Formula,
     source: Source,
-    others: Mapping[str, ast.Formula],
+    others: Mapping[str, Definition],
     require: tuple[str, ...] = (),
     *,
     typed: bool = True,

@@ -48,6 +48,11 @@ class Scope:
         """Note a finding. Errors: TooManyErrors."""
         self.report(Diagnostic(code, span, {key: str(value) for key, value in facts.items()}, labels, help))
 
+    def withdraw(self, kept: int) -> None:
+        """Take back all findings but the first so many."""
+        self.errors -= sum(finding.severity is Severity.ERROR for finding in self.problems[kept:])
+        del self.problems[kept:]
+
     def scalar_problem(self, error: ScalarError) -> None:
         self.report(Diagnostic(error.code, error.span, error.facts))
 

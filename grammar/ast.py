@@ -283,9 +283,20 @@ class Formula:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """`use "kernels.attn"`: the formulas of that file may be called. path: as written, relative to this file."""
+
+    path: str
+    comments: Comments = NO_COMMENTS
+    span: Span = _span()
+    path_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class File:
-    """The formulas of one file, in order; closing are the comments after the last of them."""
+    """The formulas of one file, in order; closing are the comments after the last of them; uses stand above all."""
 
     formulas: tuple[Formula, ...]
     closing: tuple[str, ...] = ()
+    uses: tuple[Use, ...] = ()
     span: Span = _span()

@@ -134,6 +134,29 @@ CODES: dict[str, Code] = {
     "AG139": Code("text-value", "error", "formulas have no text values", "a remark starts with `#`"),
     "AG140": Code("malformed-binding", "error", "a line binds one name, without brackets"),
     "AG141": Code("missing-comma", "error", "there is no comma between `{left}` and `{right}`"),
+    "AG150": Code(
+        "misplaced-use", "error", "a `use` line cannot stand here", "`use` lines stand above the first formula of a file"
+    ),
+    "AG151": Code(
+        "malformed-use", "error", "a `use` line names one file, in double quotes", 'for example `use "kernels.attn"`'
+    ),
+    "AG152": Code("unusable-path", "error", "`{path}` cannot be used: {reason}"),
+    "AG153": Code(
+        "circular-use", "error", "`{path}` leads back to this file: {chain}", "move what both need to a file of its own"
+    ),
+    "AG154": Code(
+        "faulty-use", "error", "`{path}` has mistakes; the first: {first}", "`attngraph check {file}` shows all"
+    ),
+    "AG155": Code("repeated-use", "error", "`{path}` is used twice", "take one of the two lines out"),
+    "AG156": Code(
+        "too-many-files", "error", "`{path}` leads to more than {limit} {what}", "use fewer files, or smaller ones"
+    ),
+    "AG157": Code(
+        "ambiguous-name",
+        "error",
+        "`{path}` has a formula `{name}`, and so has {other}",
+        "give one of the two another name",
+    ),
     # -- names, axes and types -------------------------------------------------------------------
     "AG201": Code("contraction-mismatch", "error", "`{expression}` would contract `{left}` with `{right}`"),
     "AG202": Code("unknown-name", "error", "`{name}` is not defined"),
@@ -257,6 +280,12 @@ CODES: dict[str, Code] = {
     "AG279": Code(
         "unreadable-callee", "error", "`{name}` could only be read in part", "correct the mistakes in `{name}` first"
     ),
+    "AG285": Code(
+        "axes-confused",
+        "error",
+        "`{name}` tells {one} and {other} apart, but both would be `{axis}`",
+        "give one of the two another name, as in `x[{axis} -> L]`",
+    ),
     # -- sizes and facts -------------------------------------------------------------------------
     "AG301": Code(
         "contradiction",
@@ -331,6 +360,7 @@ CODES: dict[str, Code] = {
         "`{name}` is also a function of the language; from here on the name means this one",
     ),
     "AG505": Code("lonely-axis", "warning", "the axis `{axis}` appears only here; did you mean `{other}`?"),
+    "AG506": Code("unused-use", "warning", "no formula of `{path}` is called"),
     "AG510": Code("no-gradient", "note", "no gradient reaches `{name}`"),
     "AG511": Code("mixes-samples", "note", "the entries of the batch axis `{axis}` depend on each other"),
     "AG512": Code("batch-size", "note", "the result depends on how many entries the batch axis `{axis}` has"),

@@ -53,6 +53,8 @@ def starts_statement(tokens: list[Token], index: int) -> bool:
     following = tokens[index + 1].type if index + 1 < len(tokens) else ""
     if kind == "WHERE":
         return following != "LPAR"
+    if kind == "USE":
+        return following == "STRING"
     if kind == "NAME" and following == "EQUAL":  # or is it an argument given by name?
         before = index - 1
         while tokens[before].type in _NOT_IN_LINE:

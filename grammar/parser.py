@@ -29,12 +29,13 @@ from .ast import (
     Statement,
     Transpose,
     Unary,
+    Use,
 )
 from .diagnostics import Diagnostic, Label
 from .lines import MAX_DEPTH, Line, logical_lines
 from .names import closest
 from .source import Source, Span
-from .syntax_errors import FOREIGN_HEADERS, Stuck, explain
+from .syntax_errors import FOREIGN_HEADERS, Stuck, explain, other_file
 from .tokens import MAX_ERRORS, MAX_LINE, Lexicon, lexicon, scan, span_of
 from .trees import Header, Refused, TreeBuilder
 
@@ -61,7 +62,7 @@ class _Language:
 @lru_cache(maxsize=1)
 def _language() -> _Language:
     grammar = Path(__file__).with_name("attngraph.lark").read_text(encoding="utf-8")
-    lark = Lark(grammar, parser="lalr", lexer="basic", start=["header", "statement", "expression"],
+    lark = Lark(grammar, parser="lalr", lexer="basic", start=["use", "header", "statement", "expression"],
                 transformer=TreeBuilder(), maybe_placeholders=False, keep_all_tokens=True)  # fmt: skip
     return _Language(lark, lexicon(lark.terminals))
 
@@ -145,15 +146,19 @@ class _Reader:
         scanned = scan(source, self.language.lexicon)
         self.diagnostics += scanned.diagnostics
         formulas: list[Formula] = []
+        uses: list[Use] = []
         draft: _Draft | None = None
         homeless = False  # whether a line without a formula was reported
         for line in self._lines(scanned.tokens):
             if line.tokens and not _opens_formula(line):
                 if draft is not None:
                     self._body(draft, line)
+                elif line.tokens[0].type == "USE":
+                    self._use(line, uses)
                 elif not homeless:
                     homeless = True
-                    self.report("AG121", _whole(line))
+                    word = line.tokens[0]
+                    self.diagnostics.append(Diagnostic("AG121", _whole(line), help=other_file(word)))
                 continue
             inner = sum(1 for _ in _leading_indented(line)) if draft is not None else 0
             if draft is not None:
@@ -166,7 +171,7 @@ class _Reader:
             draft.readable = draft.header is not None
         if not formulas and not self.diagnostics:
             self.report("AG007", Span(0, 0))
-        return File(tuple(formulas), outer, Span(0, len(source.text)))
+        return File(tuple(formulas), outer, tuple(uses), Span(0, len(source.text)))
 
     def _lines(self, tokens: list[Token]) -> Iterator[Line]:
         """The lines, until there are so many errors that the rest would not help; then one empty line."""
@@ -179,10 +184,25 @@ class _Reader:
     def report(self, code: str, span: Span, *labels: Label, **facts: str) -> None:
         self.diagnostics.append(Diagnostic(code, span, facts, labels))
 
+    def _use(self, line: Line, uses: list[Use]) -> None:
+        """Reads a `use` line above the first formula."""
+        if not line.readable:  # a path without quotes: what is odd about its characters is beside the point
+            whole = _whole(line)
+            inside = [d for d in self.diagnostics if whole.start <= d.span.start < whole.end]
+            self.diagnostics = [d for d in self.diagnostics if d not in inside]
+            self.report("AG151", whole)
+            return
+        use = self.line(line, "use")
+        if use is not None:
+            uses.append(replace(use, comments=line.comments()))
+
     def _body(self, draft: _Draft, line: Line) -> None:
         """Reads one line below a header."""
         draft.lines += 1
         first = line.tokens[0]
+        if first.type == "USE":
+            self.report("AG150", _whole(line))
+            return
         if first.type == "DOCSTRING" and len(line.tokens) == 1:
             if draft.lines > 1:
                 help = "one" if draft.docstring is not None else None

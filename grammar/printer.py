@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from .ast import (
@@ -36,6 +37,7 @@ from .ast import (
     Tensor,
     Transpose,
     Unary,
+    Use,
     Where,
 )
 
@@ -87,7 +89,9 @@ def format_expression(expression: Expression) -> str:
 
 def format_file(file: File) -> str:
     """The canonical text of a file, with a line break at its end; empty for an empty file."""
-    blocks = ["".join(f"{line}\n" for line in _formula(formula)) for formula in file.formulas]
+    uses = "".join(f"{line}\n" for index, use in enumerate(file.uses) for line in _use(use, first=index == 0))
+    blocks = [*([uses] if uses else []),
+              *("".join(f"{line}\n" for line in _formula(formula)) for formula in file.formulas)]  # fmt: skip
     if file.closing:
         blocks.append("".join(f"{_comment(text)}\n" for text in file.closing))
     return "\n".join(blocks)
@@ -281,6 +285,11 @@ def _with_comments(text: str, comments: Comments, margin: str) -> list[str]:
     after = "" if comments.after is None else f"  {_comment(comments.after)}"
     blank = [""] if comments.blank else []
     return [*blank, *(f"{margin}{_comment(line)}" for line in comments.before), f"{margin}{text}{after}"]
+
+
+def _use(use: Use, *, first: bool) -> list[str]:
+    comments = replace(use.comments, blank=use.comments.blank and not first)
+    return _with_comments(f'use "{use.path}"', comments, "")
 
 
 def _formula(formula: Formula) -> list[str]:

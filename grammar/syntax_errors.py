@@ -85,11 +85,13 @@ _STATEMENTS = {
 FOREIGN_HEADERS = frozenset({"def", "define", "fn", "formula", "func", "function", "fun", "kernel"})
 
 # First words of other languages, and what to write instead.
+_OTHER_FILE = 'the formulas of another file may be called after `use "kernels.attn"`, above the first formula'
 _FOREIGN_WORDS = {
     "def": "a formula starts with `attention name(...) -> [...]:`; a local function is `phi(x) = ...`",
     "class": "a file holds formulas: `attention name(...) -> [...]:`",
-    "import": "every function is built in; nothing is imported",
-    "from": "every function is built in; nothing is imported",
+    "import": f"functions are built in; {_OTHER_FILE}",
+    "from": f"functions are built in; {_OTHER_FILE}",
+    "include": _OTHER_FILE,
     "for": "there are no loops: axes are named, as in `sum[M](...)`",
     "while": "there are no loops: axes are named, as in `sum[M](...)`",
     "if": "a choice is written `where(condition, a, b)`",
@@ -116,6 +118,11 @@ _INFIX_WORDS = {
 }
 
 
+def other_file(word: str) -> str | None:
+    """What to write instead of a line above all formulas that starts with a word such as `import`."""
+    return _OTHER_FILE if word in ("import", "from", "include", "load", "uses", "using") else None
+
+
 def explain(stuck: Stuck) -> Explanation:
     """The diagnostic for a line that cannot be read, by the first recogniser that knows it."""
     for recognise in _RECOGNISERS:
@@ -132,8 +139,19 @@ def _is(code: str, span: Span, *labels: Label, help: str | None = None, **facts:
 # -- the line as a whole -----------------------------------------------------------------------------
 
 
+def _use(stuck: Stuck) -> Explanation | None:
+    if stuck.start != "use":
+        return None
+    whole = span_of(stuck.first).to(span_of(stuck.tokens[-1]))
+    if stuck.kind() == "COMMA":
+        return _is("AG151", stuck.span(), help="name one file on each line")
+    if len(stuck.tokens) == 2 and stuck.kind() == "NAME":
+        return _is("AG151", whole, help=f'write `use "{stuck.text()}.attn"`')
+    return _is("AG151", whole)
+
+
 def _not_yet(stuck: Stuck) -> Explanation | None:
-    if stuck.first in ("use", "scan") and len(stuck.tokens) > 1 and stuck.kind() != "EQUAL":
+    if stuck.first == "scan" and len(stuck.tokens) > 1 and stuck.kind() != "EQUAL":
         return _is("AG119", span_of(stuck.first), found=str(stuck.first))
     return None
 
@@ -366,6 +384,7 @@ def _list(stuck: Stuck) -> Explanation | None:
 
 
 _RECOGNISERS: tuple[Recogniser, ...] = (
+    _use,
     _not_yet,
     _foreign_first_word,
     _misspelt_first_word,

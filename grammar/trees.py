@@ -39,6 +39,7 @@ from .ast import (
     Tensor,
     Transpose,
     Unary,
+    Use,
     Where,
 )
 from .diagnostics import Diagnostic, Label
@@ -80,7 +81,7 @@ class _Arguments(NamedTuple):
     span: Span
 
 
-Tree = Header | Statement | Expression
+Tree = Use | Header | Statement | Expression
 
 
 def _refuse(code: str, span: Span, *labels: Label, help: str | None = None, **facts: str) -> NoReturn:
@@ -102,6 +103,16 @@ def _from(first: Token, last: Token) -> Span:
 
 class TreeBuilder:
     """The methods that Lark calls, named after the rules of the grammar."""
+
+    # -- other files -------------------------------------------------------------------------------
+
+    def use(self, children: list[Token]) -> Use:
+        word, text = children
+        path, place = text[1:-1], span_of(text)
+        if text[0] != '"' or len(text) < 2 or text[-1] != '"' or not path.strip():
+            bare = text.strip("'\" ")
+            _refuse("AG151", place, help=f'write `use "{shown(bare)}"`' if bare else None)
+        return Use(path, span=_from(word, text), path_span=place)
 
     # -- header and declarations -------------------------------------------------------------------
 

@@ -28,9 +28,9 @@ FOLDERS = {
 
 # Each layer may import itself and the layers above it in this list, never one below.
 COMPILER_LAYERS = (
-    ("errors", "formula", "graph", "ops", "pyast", "render", "report", "sizes", "structure", "types"),
+    ("definitions", "errors", "formula", "graph", "ops", "pyast", "render", "report", "sizes", "structure", "types"),
     (
-        "elaborate", "facts", "initial", "inline", "lints", "notices", "rewrite", "rules", "scalars", "scope",
+        "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules", "scalars", "scope",
         "separation",
     ),
     ("facts.state", "lowerings", "normal", "order", "recurrence", "unparse"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attngraph.compiler.pipeline import check_source
 from attngraph.compiler.report import Report
@@ -17,6 +18,7 @@ from attngraph.grammar.source import Source
 from attngraph.report import render_diagnostics
 
 NAME = "formula.attn"
+USED = "kernels.attn"
 BLOCK = re.compile(r"^```(?P<info>[a-z ]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^## (?P<title>.+)$", re.MULTILINE)
 
@@ -51,17 +53,22 @@ def cases(path: Path) -> list[Case]:
     return found
 
 
-def reports(text: str) -> tuple[Report, ...]:
-    return check_source(Source(NAME, text))
+def reports(text: str, used: str | None = None) -> tuple[Report, ...]:
+    """used: the text of `kernels.attn` beside it."""
+    if used is None:
+        return check_source(Source(NAME, text))
+    with TemporaryDirectory() as folder:
+        (Path(folder) / USED).write_text(used, encoding="utf-8")
+        return check_source(Source(NAME, text, Path(folder)))
 
 
-def findings(text: str) -> list[Diagnostic]:
-    return [diagnostic for report in reports(text) for diagnostic in report.diagnostics]
+def findings(text: str, used: str | None = None) -> list[Diagnostic]:
+    return [diagnostic for report in reports(text, used) for diagnostic in report.diagnostics]
 
 
-def rendered(text: str) -> str:
+def rendered(text: str, used: str | None = None) -> str:
     """What `check` prints for a text, without the table."""
-    return render_diagnostics(findings(text)) + "\n"
+    return render_diagnostics(findings(text, used)) + "\n"
 
 
 def with_bodies(page: str, bodies: dict[tuple[int, int], str]) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attngraph.compiler.pipeline import MAX_BYTES, read
+from attngraph.compiler.library import MAX_FILES
+from attngraph.compiler.pipeline import MAX_BYTES, check_source, read
 from attngraph.grammar.codes import CODES
 from attngraph.grammar.diagnostics import Diagnostic
 from tests.diagnostics.markdown import blocks, findings, rendered, with_bodies
@@ -15,6 +16,7 @@ from tests.diagnostics.markdown import blocks, findings, rendered, with_bodies
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {path.stem: path for path in sorted((ROOT / "attngraph" / "codes").glob("AG*.md"))}
 FORMULA = "attention f(x[N]) -> [N]:\n    return "
+OTHER = "attention g(x[N]) -> [N]:\n    return "
 
 
 def of_file(content: bytes | None) -> Callable[[Path], list[Diagnostic]]:
@@ -32,6 +34,19 @@ def of_file(content: bytes | None) -> Callable[[Path], list[Diagnostic]]:
 
 def of_text(text: str) -> Callable[[Path], list[Diagnostic]]:
     return lambda _: findings(text)
+
+
+def of_files(texts: Mapping[str, str]) -> Callable[[Path], list[Diagnostic]]:
+    """What checking the first of some files of one folder says."""
+
+    def found(folder: Path) -> list[Diagnostic]:
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        source = read(folder / next(iter(texts)))
+        assert not isinstance(source, Diagnostic)
+        return [diagnostic for report in check_source(source) for diagnostic in report.diagnostics]
+
+    return found
 
 
 def doubling(levels: int) -> str:
@@ -52,6 +67,13 @@ BUILT: Mapping[str, Callable[[Path], list[Diagnostic]]] = {
         "attention outer(x[N]) -> [N]:\n    return inner(x)\n\n"
         "attention inner(x[N]) -> [N]:\n    y = 2 x\n    return y\n"
     ),
+    "AG153": of_files({"a.attn": 'use "b.attn"\n' + FORMULA + "x\n", "b.attn": 'use "a.attn"\n' + OTHER + "x\n"}),
+    "AG154": of_files({"a.attn": 'use "b.attn"\n' + FORMULA + "g(x)\n", "b.attn": OTHER + "x x\n"}),
+    "AG156": of_files({
+        "a.attn": 'use "b0.attn"\n' + FORMULA + "g0(x)\n",
+        **{f"b{i}.attn": f'use "b{i + 1}.attn"\nattention g{i}(x[N]) -> [N]:\n    return x\n' for i in range(MAX_FILES)},
+        f"b{MAX_FILES}.attn": OTHER + "x\n",
+    }),
     "AG009": of_text("attention f(x[N]) -> [N]:\n" + "    y = = 2\n" * 300 + "    return x\n"),
 }
 UNSEEN = {"AG901"}  # a fault of attngraph, which no text should bring about
@@ -71,14 +93,15 @@ def test_page(code: str, request: pytest.FixtureRequest) -> None:
     if code in BUILT or code in UNSEEN:
         assert not found
         return
-    assert list(found) == ["attn wrong", "text", "attn right"]
+    used = found["attn file"]["body"] if "attn file" in found else None
+    assert [info for info in found if info != "attn file"] == ["attn wrong", "text", "attn right"]
     wrong, right = found["attn wrong"]["body"], found["attn right"]["body"]
-    assert [diagnostic.code for diagnostic in findings(wrong)] == [code]
-    assert findings(right) == []
+    assert [diagnostic.code for diagnostic in findings(wrong, used)] == [code]
+    assert findings(right, used) == []
     if request.config.getoption("--update-golden"):
-        PAGES[code].write_text(with_bodies(page, {found["text"].span("body"): rendered(wrong)}), encoding="utf-8")
+        PAGES[code].write_text(with_bodies(page, {found["text"].span("body"): rendered(wrong, used)}), encoding="utf-8")
         return
-    assert rendered(wrong) == found["text"]["body"]
+    assert rendered(wrong, used) == found["text"]["body"]
 
 
 @pytest.mark.parametrize("code", BUILT)
