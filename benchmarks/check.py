@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check", description="How fast formulas are checked.")
     parser.add_argument("--runs", type=int, default=5, help="repetitions of every measurement (default: 5)")
     runs = max(1, parser.parse_args(argv).runs)
-    published = [Source(path.name, path.read_text(encoding="utf-8")) for path in examples.FILES]
+    published = [Source(path.name, path.read_text(encoding="utf-8"), path.parent) for path in examples.FILES]
     made = [Source("generated.attn", text) for text in generated()]
     check_source(made[0])  # the parser is built once
     started = start_up(runs)

@@ -104,7 +104,7 @@ class _Elaborator:
         self.names: dict[Node, str] = {}
         self.calls: list[ast.Formula | ast.Function] = [scope.tree]
         self.depth = 0
-        self.inlined: dict[tuple[int, tuple[int, ...]], Node | None] = {}  # results of called formulas
+        self.inlined: dict[object, Node | None] = {}  # results of called formulas
         self.called: dict[ast.Formula, Definition] = {}
 
     # -- the whole formula -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..grammar import ast
@@ -10,7 +11,7 @@ from ..grammar.source import Span
 from .definitions import Definition
 from .graph import Node
 from .library import faulty
-from .ops.layout import Convert, Reorder
+from .ops.layout import Convert, Rename, Reorder
 from .scalars import ScalarError, as_number
 from .scope import did_you_mean
 from .sizes import Poly, Truth
@@ -113,15 +114,16 @@ def call_formula(elaborator: _Elaborator, call: ast.Call, definition: Definition
     frame.axes = binding.axes
     elaborator.frame = frame
     elaborator.calls.append(definition.written)
+    elaborator.called.setdefault(definition.written, definition)
     before = len(scope.problems)
     result = _body(elaborator, callee, call)
     elaborator.calls.pop()
     elaborator.frame = outer
+    result = None if result is None else binding.returned(result, call)
     if not _own_mistakes(elaborator, definition, before):
         for index in range(before, len(scope.problems)):
             elaborator._add_label(index, Label(call.span, f"in this call of `{callee.name}`"))
     elaborator.inlined[key] = result
-    elaborator.called.setdefault(definition.written, definition)
     return result
 
 
@@ -130,50 +132,81 @@ class _Binding:
 
     An axis that is declared meets the one of the same name in the value. Where a value does not have all the
     names, its last axes are the declared ones, in order; a name that both have must then stand in the same place.
-    Further axes of a value are batch axes of the call.
+    Further axes of a value are batch axes of the call. Where two axes of the called formula are one in the caller,
+    as in `f(x, x)`, the second is a renamed copy, and the result has the caller's name again.
+
+    axes: for each axis of the called formula the one that is used in its place. origins: that of the caller.
     """
 
     def __init__(self, elaborator: _Elaborator, callee: ast.Formula) -> None:
         self._elaborator = elaborator
         self._callee = callee
         self.axes: dict[str, str] = {}
+        self.origins: dict[str, str] = {}
         self._values: list[tuple[ast.Tensor, tuple[str, ...], Span]] = []
 
     def bind(self, tensor: ast.Tensor, node: Node, place: Span) -> Node | None:
         """The value with its batch axes in front and the declared ones behind; None after a diagnostic."""
         elaborator = self._elaborator
         names = [axis.name for axis in tensor.axes]
-        wanted = [self.axes.get(name, name) for name in names]
+        wanted = [self.origins.get(name, name) for name in names]
         kind = Kind(tensor.kind)
-        actual = wanted if set(wanted) <= set(node.axes) else list(node.axes[len(node.axes) - len(names) :])
-        moved = [name for name, axis in zip(wanted, actual, strict=False) if name != axis and name in node.axes]
-        known = all(self.axes.get(name, axis) == axis for name, axis in zip(names, actual, strict=False))
+        by_name = set(wanted) <= set(node.axes) and len(set(wanted)) == len(wanted)
+        actual = wanted if by_name else list(node.axes[len(node.axes) - len(names) :])
+        moved = [name for name, axis in zip(names, actual, strict=False) if name != axis and name in node.axes
+                 and name not in self.origins]  # fmt: skip
+        known = all(self.origins.get(name, axis) == axis for name, axis in zip(names, actual, strict=False))
         if len(actual) != len(names) or moved or not known or node.type.kind.rank > kind.rank:
-            help = f"`{moved[0]}` stands elsewhere: rename the other axes, as in `x[A -> {moved[0]}]`" if moved else None
+            help = (
+                f"`{moved[0]}` stands elsewhere: rename the other axes, as in `x[A -> {moved[0]}]`" if moved else None
+            )
             elaborator.scope.problem("AG278", place, name=tensor.name, wanted=f"[{', '.join(wanted)}]",
                                      actual=node.type, help=help)  # fmt: skip
             return None
-        held = {axis: name for name, axis in self.axes.items()}
-        for name, axis in zip(names, actual, strict=True):
-            if held.setdefault(axis, name) != name:
-                self._confused(f"`{held[axis]}`", f"`{name}`", axis, place)
-                return None
-            self.axes[name] = axis
         front = tuple(axis for axis in node.axes if axis not in actual)
         self._values.append((tensor, front, place))
         if node.axes and kind is not node.type.kind:
             node = elaborator.make(Convert(kind), (node,), place) or node
-        order = (*front, *actual)
+        for name, axis in zip(names, actual, strict=True):
+            self._settle(name, axis, place)
+            if self.axes[name] != axis:
+                node = elaborator.make(Rename(axis, self.axes[name]), (node,), place) or node
+        order = (*front, *(self.axes[name] for name in names))
         return node if order == node.axes else elaborator.make(Reorder(order), (node,), place)
+
+    def _settle(self, name: str, axis: str, place: Span) -> None:
+        """Let an axis of the called formula be one of the caller, or a copy of it if another one is that."""
+        if name in self.axes:
+            return
+        scope, copy = self._elaborator.scope, axis
+        if axis in self.axes.values():
+            copy = name
+            while copy in scope.axes:
+                copy += "_"
+            scope.axes[copy] = place
+            scope.count(copy)
+        self.axes[name], self.origins[name] = copy, axis
 
     def apart(self) -> bool:
         """Whether no batch axis of a value is an axis of the called formula."""
         for tensor, front, place in self._values:
-            for name, axis in self.axes.items():
+            for name, axis in self.origins.items():
                 if axis in front:
                     self._confused(f"`{name}`", f"the batch axes of `{tensor.name}`", axis, place)
                     return False
         return True
+
+    def returned(self, node: Node, call: ast.Call) -> Node | None:
+        """The result with the caller's axes; None after a diagnostic."""
+        for name, axis in self.axes.items():
+            origin = self.origins[name]
+            if axis != origin and axis in node.axes:
+                if origin in node.axes:
+                    other = next((each for each, used in self.axes.items() if used == origin), origin)
+                    self._confused(f"`{other}`", f"`{name}`", origin, call.span)
+                    return None
+                node = self._elaborator.make(Rename(axis, origin), (node,), call.span) or node
+        return node
 
     def _confused(self, one: str, other: str, axis: str, place: Span) -> None:
         self._elaborator.scope.problem("AG285", place, name=self._callee.name, one=one, other=other, axis=axis)
@@ -189,17 +222,24 @@ def _own_mistakes(elaborator: _Elaborator, definition: Definition, before: int) 
     scope = elaborator.scope
     if not definition.foreign or definition.use is None or len(scope.problems) == before:
         return False
-    from .elaborate import elaborate
-
-    formula, problems = elaborate(definition.written, definition.source, definition.visible)
-    if formula is not None:
+    first = _first_mistake(definition)
+    if first is None:
         return False
     scope.withdraw(before)
-    first = next(problem for problem in problems if problem.severity is Severity.ERROR)
     finding = faulty(definition.use, definition.source, first)
     if not any(problem.code == finding.code and problem.span == finding.span for problem in scope.problems):
         scope.report(finding)
     return True
+
+
+@lru_cache(maxsize=256)
+def _first_mistake(definition: Definition) -> Diagnostic | None:
+    """What is wrong with a formula whoever calls it."""
+    from .elaborate import elaborate
+
+    _, problems = elaborate(definition.written, definition.source, definition.visible)
+    return next((problem for problem in problems if problem.severity is Severity.ERROR), None)
+
 
 def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node | None:
     scope, frame = elaborator.scope, elaborator.frame

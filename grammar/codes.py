@@ -135,7 +135,7 @@ CODES: dict[str, Code] = {
     "AG140": Code("malformed-binding", "error", "a line binds one name, without brackets"),
     "AG141": Code("missing-comma", "error", "there is no comma between `{left}` and `{right}`"),
     "AG150": Code(
-        "misplaced-use", "error", "a `use` line cannot stand here", "`use` lines stand above the first formula of a file"
+        "misplaced-use", "error", "a `use` line cannot stand here", "`use` lines stand above all formulas of a file"
     ),
     "AG151": Code(
         "malformed-use", "error", "a `use` line names one file, in double quotes", 'for example `use "kernels.attn"`'
@@ -283,8 +283,8 @@ CODES: dict[str, Code] = {
     "AG285": Code(
         "axes-confused",
         "error",
-        "`{name}` tells {one} and {other} apart, but both would be `{axis}`",
-        "give one of the two another name, as in `x[{axis} -> L]`",
+        "`{name}` tells {one} and {other} apart, but here both are `{axis}`",
+        "give one of the two another name before the call, as in `x[{axis} -> L]`",
     ),
     # -- sizes and facts -------------------------------------------------------------------------
     "AG301": Code(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ...grammar.ast import Formula as Tree
+from ...grammar.source import Source
 from ..formula import Formula
 from ..graph import Graph, Node
 from ..lowerings.library import texts, with_callees
@@ -107,9 +110,20 @@ _DOCSTRING = re.compile(r'\n[ \t]*""".*?"""[ \t]*(?=\n|$)', re.DOTALL)
 
 
 def _summary(formula: Formula) -> str:
-    """The docstring of the class: the formula's own, then its text."""
-    source = formula.source
-    first, _ = source.position(formula.tree.span.start)
+    """The docstring of the class: the formula's own, its text, and the text of every formula that it calls."""
+    summary = "\n".join(textwrap.wrap(" ".join(formula.docstring.split()) or printable(formula.name), 92))
+    parts = [summary, textwrap.indent(_written(formula.tree, formula.source), "    ")]
+    for each in formula.called:
+        path = os.path.relpath(each.source.name, os.path.dirname(formula.source.name) or ".")
+        origin = f" of {printable(path)}" if each.foreign else ""
+        text = textwrap.indent(_written(each.written, each.source), "    ")
+        parts += [f"It calls {each.written.name}{origin}:", text]
+    return "\n\n".join(part for part in parts if part.strip())
+
+
+def _written(tree: Tree, source: Source) -> str:
+    """The text of a formula without its docstring."""
+    first, _ = source.position(tree.span.start)
     last = first
     for number in range(first, source.line_count + 1):
         line = source.line(number)
@@ -118,6 +132,4 @@ def _summary(formula: Formula) -> str:
         if line.strip() and not line.startswith("#"):
             last = number
     text = textwrap.dedent("\n".join(source.line(number) for number in range(first, last + 1)))
-    text = _DOCSTRING.sub("", text, count=1)  # which is the summary above it
-    summary = "\n".join(textwrap.wrap(" ".join(formula.docstring.split()) or printable(formula.name), 92))
-    return f"{summary}\n\n{textwrap.indent(text, '    ')}" if text.strip() else summary
+    return _DOCSTRING.sub("", text, count=1)

@@ -71,7 +71,7 @@ BUILT: Mapping[str, Callable[[Path], list[Diagnostic]]] = {
     "AG154": of_files({"a.attn": 'use "b.attn"\n' + FORMULA + "g(x)\n", "b.attn": OTHER + "x x\n"}),
     "AG156": of_files({
         "a.attn": 'use "b0.attn"\n' + FORMULA + "g0(x)\n",
-        **{f"b{i}.attn": f'use "b{i + 1}.attn"\nattention g{i}(x[N]) -> [N]:\n    return x\n' for i in range(MAX_FILES)},
+        **{f"b{i}.attn": f'use "b{i + 1}.attn"\n' + OTHER.replace("g(", f"g{i}(") + "x\n" for i in range(MAX_FILES)},
         f"b{MAX_FILES}.attn": OTHER + "x\n",
     }),
     "AG009": of_text("attention f(x[N]) -> [N]:\n" + "    y = = 2\n" * 300 + "    return x\n"),

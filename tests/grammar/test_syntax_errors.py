@@ -113,7 +113,7 @@ LINES = [
     ("a = lambda x: x", "AG118", "lambda", "phi(x)"),
     ("a = x if q else k", "AG118", "if", "where(condition, a, b)"),
     ("a = True", "AG118", "True", ""),
-    ('use "kernels.attn"', "AG150", 'use "kernels.attn"', "above the first formula"),
+    ('use "kernels.attn"', "AG150", 'use "kernels.attn"', "above all formulas"),
     ("scan N:", "AG119", "scan", ""),
     ("a = \"text\"", "AG139", "\"text\"", ""),
     # statements

@@ -58,7 +58,7 @@ class Live(TorchDispatchMode):
 def _linear_examples() -> list[Report]:
     found = []
     for path in examples.FILES:
-        for report in check_source(Source(str(path), path.read_text(encoding="utf-8"))):
+        for report in check_source(Source(str(path), path.read_text(encoding="utf-8"), path.parent)):
             if any(verdict.text == "linear" and verdict.holds for verdict in report.verdicts):
                 found.append(report)
     return found

@@ -26,7 +26,7 @@ from benchmarks import examples
 def graphs() -> list[tuple[str, Graph]]:
     found = []
     for path in examples.FILES:
-        for report in check_source(Source(path.name, path.read_text(encoding="utf-8"))):
+        for report in check_source(Source(path.name, path.read_text(encoding="utf-8"), path.parent)):
             if report.formula is not None and report.plan is not None:
                 found += [(f"{report.name} written", report.formula.graph), (f"{report.name} compiled", report.plan)]
     return found
