@@ -187,7 +187,7 @@ def test_command_line_wins_over_settings(run: Run) -> None:
 MISUSES: list[tuple[str, str]] = [
     (
         "",
-        "what should be done? known: check, compile, draw, explain, fmt, latex, simplify"
+        "what should be done? known: check, compile, draw, equiv, explain, fmt, latex, simplify"
         " (`attngraph -h` shows examples)",
     ),
     ("chek x", "there is no command `chek`; did you mean `check`?"),
