@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .compiler import formula as compiler
     from .compiler.equivalence import Equivalence
 
-Target = Literal["eager", "torchscript", "inductor", "export"]
+Target = Literal["eager", "torchscript", "inductor", "export", "aoti", "onnx"]
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,9 @@ def compile(
     sizes: sizes of axes that parameters and buffers carry, in elements, as far as facts do not give
         them. Every other size stays dynamic.
     consts: values that override those of `const` lines.
-    target: eager runs the generated source; torchscript, inductor (torch.compile) and export
-        (torch.export) are made from the same source.
+    target: eager runs the generated source; torchscript, inductor (torch.compile), export (torch.export), aoti
+        (machine code, by AOTInductor) and onnx (run by onnxruntime) are made from the same source. The last two
+        have no gradients. `module.notes` says what a target runs in place of algorithms that it cannot carry.
 
     The module takes the formula's inputs by position or name. Each is a tensor whose last
     dimensions are the declared axes; dimensions in front are batch axes, which broadcast. It

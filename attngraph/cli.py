@@ -26,7 +26,7 @@ COMMANDS = {
     "latex": "a formula as a paper would print it",
     "simplify": "a formula without what cancels, cannot act, or has a shorter name",
     "equiv": "whether two formulas compute the same",
-    "compile": "the generated module, as source, TorchScript or an exported program",
+    "compile": "the generated module, as source, TorchScript, an exported program, machine code or ONNX",
     "draw": "the graph of a formula as a picture, or as data",
 }
 _ISSUES = "please report it with the formula and the output of the same command under ATTNGRAPH_DEBUG=1"
@@ -120,15 +120,18 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     for which in ("left", "right"):
         equiv.add_argument(which, metavar="FILE[:NAME]", help="a formula file, and which of its formulas")
 
-    build = command("compile", "linear.attn", "linear.attn -o linear.py", "swin.attn -o swin.pt2 --const W=7")
+    build = command("compile", "linear.attn", "linear.attn -o linear.py", "swin.attn -o swin.onnx --const W=7")
     build.add_argument("file", metavar="FILE", help=one)
     build.add_argument("name", nargs="?", metavar="NAME", help="the formula, if the file has several")
     build.add_argument(
         "-o",
         dest="output",
         metavar="OUT",
-        help="out.py (source), out.pt (TorchScript), out.pt2 (exported program; its tensors have one batch dimension)",
+        help="out.py (source), out.pt (TorchScript), "
+        "out.pt2 (exported program; machine code by --target aoti), out.onnx",
     )
+    build.add_argument("--target", metavar="TARGET", help="where the suffix leaves a choice: export or aoti")
+    build.add_argument("--batch", metavar="K", help="batch dimensions of inputs of a .pt2 or .onnx file (default: 1)")
     build.add_argument("--size", action="append", default=[], metavar="AXIS=N", help="the size of an axis")
     build.add_argument("--const", action="append", default=[], metavar="NAME=VALUE", help="the value of a constant")
 

@@ -375,8 +375,11 @@ def build(arguments: Namespace, console: Console) -> int:
     sizes = {name: _whole(name, value) for name, value in _pairs(arguments.size, "--size", "H=4").items()}
     constants = {name: _number(name, value) for name, value in _pairs(arguments.const, "--const", "eps=1e-5").items()}
     path = Path(arguments.output) if arguments.output is not None else None
-    if path is not None and path.suffix not in (".py", ".pt", ".pt2"):
-        raise Misuse(f"cannot compile to `{path}`: the name must end in .py, .pt or .pt2")
+    if path is not None and path.suffix not in (".py", ".pt", ".pt2", ".onnx"):
+        raise Misuse(f"cannot compile to `{path}`: the name must end in .py, .pt, .pt2 or .onnx")
+    batch = None if arguments.batch is None else _count("--batch", arguments.batch)
+    if path is None and (arguments.target is not None or batch is not None):
+        raise Misuse("--target and --batch say what a file holds: name one with -o, for example -o out.pt2")
     report = _single(arguments, console)
     if report is None or report.formula is None:
         return FINDINGS
@@ -389,14 +392,26 @@ def build(arguments: Namespace, console: Console) -> int:
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
-            _save(report, Path(folder) / "out.py", sizes, constants)
+            _save(report, Path(folder) / "out.py", sizes, constants, None, None)
             console.write((Path(folder) / "out.py").read_text(encoding="utf-8"))
     else:
-        replace_file(path, lambda temporary: _save(report, temporary, sizes, constants))
+        notes: list[str] = []
+        options = (sizes, constants, arguments.target, batch)
+        replace_file(path, lambda temporary: notes.extend(_save(report, temporary, *options)))
+        for note in notes:
+            console.note(f"note: {path.name}: {note}")
     return FINE
 
 
-def _save(report: Report, path: Path, sizes: Mapping[str, int], constants: Mapping[str, int | float]) -> None:
+def _save(
+    report: Report,
+    path: Path,
+    sizes: Mapping[str, int],
+    constants: Mapping[str, int | float],
+    target: str | None,
+    batch: int | None,
+) -> tuple[str, ...]:
+    """Write the module; returns what the target runs in place of algorithms that it cannot carry. Errors: Misuse."""
     from .compiler.errors import CompileError
 
     try:
@@ -406,7 +421,16 @@ def _save(report: Report, path: Path, sizes: Mapping[str, int], constants: Mappi
     formula = report.formula
     assert formula is not None
     try:
-        save(formula, report.plan or formula.graph, path, sizes=sizes, consts=constants, steps=report.steps)
+        return save(
+            formula,
+            report.plan or formula.graph,
+            path,
+            sizes=sizes,
+            consts=constants,
+            steps=report.steps,
+            target=target,
+            batch=batch,
+        )
     except CompileError as error:  # it speaks to Python: sizes={'H': ...}
         raise Misuse(re.sub(r"(size|const)s=\{'(\w+)': \.\.\.\}", r"--\1 \2=...", str(error))) from error
 
@@ -421,6 +445,12 @@ def _pairs(values: Sequence[str], option: str, example: str) -> dict[str, str]:
             raise Misuse(f"{option} gives `{name.strip()}` twice: {pairs[name.strip()]} and {text.strip()}")
         pairs[name.strip()] = text.strip()
     return pairs
+
+
+def _count(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 4):
+        raise Misuse(f"{option} takes a small whole number, not `{text}`")
+    return int(text)
 
 
 def _whole(name: str, text: str) -> int:

@@ -26,10 +26,11 @@ def example_inputs(
     sizes: Mapping[str, int],
     constants: Mapping[str, int | float],
     *,
+    batch: int = 1,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, ...]:
-    """One tensor per input, with one batch dimension. sizes: what is known of axes.
+    """One tensor per input, with `batch` batch dimensions. sizes: what is known of axes.
 
     Errors: CompileError if no sizes are found that meet the formula's facts.
     """
@@ -37,7 +38,7 @@ def example_inputs(
     kinds = {Kind.INT: torch.int64, Kind.BOOL: torch.bool, Kind.COMPLEX: torch.complex64}
     return tuple(
         torch.ones(
-            (_BATCH, *(known[axis] for axis in node.axes)),
+            (*(_BATCH + index for index in range(batch)), *(known[axis] for axis in node.axes)),
             device=device,
             dtype=kinds.get(node.type.kind, dtype or torch.get_default_dtype()),
         )

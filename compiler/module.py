@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from math import isfinite
 from pathlib import Path
 
@@ -15,14 +14,15 @@ from .emit import Generated, emit
 from .emit.arguments import constructor_arguments
 from .emit.settle import plan_sizes
 from .errors import CompileError
-from .example import example_inputs
 from .formula import Formula
 from .graph import Graph
 from .loader import load_class
 from .plan import plan
 from .report import Step
 from .scope import did_you_mean
-from .targets import TARGETS
+from .targets import TARGETS, Example, Target, stand_ins
+
+MOST_BATCH = 8
 
 
 def compile(
@@ -41,19 +41,20 @@ def compile(
     sizes: sizes of axes that parameters and buffers carry, as far as facts do not give them. Sizes of
         other axes are examples for targets that trace; they stay dynamic.
     consts: values that override those of `const` lines.
-    target: eager, torchscript, inductor or export.
+    target: eager, torchscript, inductor, export, aoti or onnx.
     steps: the planner's decisions, for comments in the source.
     device, dtype: of parameters and buffers.
+
+    `notes` of the module says what the target runs in place of algorithms of the plan that it cannot carry.
     Errors: CompileError.
     """
-    if target not in TARGETS:
-        help = did_you_mean(target, TARGETS) or f"there are {', '.join(TARGETS)}"
-        raise CompileError(f"there is no target `{target}`; {help}")
-    chosen = TARGETS[target]
+    chosen = _target(target)
     formula, graph, steps = _for_constants(formula, graph, steps, consts)
-    generated = emit(formula, graph, steps=steps, at_once=not chosen.carries_loops)
+    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files))
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
-    return chosen.build(module, partial(example_inputs, formula, known, constants, device=device, dtype=dtype))
+    built = chosen.build(module, Example(formula, known, constants, device, dtype))
+    built.notes = stand_ins(chosen, graph)  # type: ignore[assignment]
+    return built
 
 
 def save(
@@ -64,17 +65,23 @@ def save(
     sizes: Mapping[str, int] | None = None,
     consts: Mapping[str, int | float] | None = None,
     steps: Sequence[Step] = (),
-) -> None:
-    """Write a module to a file: `.py` source, `.pt` TorchScript, `.pt2` exported program.
+    target: str | None = None,
+    batch: int | None = None,
+) -> tuple[str, ...]:
+    """Write a module to a file: `.py` source, `.pt` TorchScript, `.pt2` exported program or, where the target is aoti,
+    a package of AOTInductor, `.onnx`.
 
     Source needs no sizes; those that are given become defaults of the constructor.
+    batch: how many batch dimensions the inputs of a program have, 1 unless given; source and TorchScript take any.
+    Returns what the target runs in place of algorithms of the plan that it cannot carry.
     Errors: CompileError; OSError when the file cannot be written.
     """
     path = Path(path)
-    chosen = next((t for t in TARGETS.values() if t.suffix == path.suffix), None)
-    if chosen is None:
-        suffixes = ", ".join(t.suffix for t in TARGETS.values() if t.suffix)
-        raise CompileError(f"cannot write `{path.name}`: its suffix must be one of {suffixes}")
+    chosen = _target_of(path, target)
+    if batch is not None and chosen.any_batch:
+        raise CompileError(f"`{path.name}` takes any number of batch dimensions; batch is for .pt2 and .onnx")
+    if batch is not None and not (isinstance(batch, int) and 0 <= batch <= MOST_BATCH):
+        raise CompileError(f"batch must be a whole number from 0 to {MOST_BATCH}, not {batch!r}")
     formula, graph, steps = _for_constants(formula, graph, steps, consts)
     if path.suffix == ".py":
         settled = plan_sizes(formula)
@@ -83,10 +90,34 @@ def save(
         formula = replace(formula, constants=constants)
         defaults = {axis: known[axis] for axis in given}
         path.write_text(emit(formula, graph, steps=steps, sizes=defaults).source, encoding="utf-8")
-        return
-    generated = emit(formula, graph, steps=steps, at_once=not chosen.carries_loops)
+        return ()
+    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files))
     module, known, constants = _instance(formula, generated, sizes, consts, None, None)
-    chosen.save(module, partial(example_inputs, formula, known, constants), path)
+    chosen.save(module, Example(formula, known, constants), path, batch=1 if batch is None else batch)
+    return stand_ins(chosen, graph)
+
+
+def _target(name: str) -> Target:
+    if name not in TARGETS:
+        help = did_you_mean(name, TARGETS) or f"there are {', '.join(TARGETS)}"
+        raise CompileError(f"there is no target `{name}`; {help}")
+    return TARGETS[name]
+
+
+def _target_of(path: Path, name: str | None) -> Target:
+    """The target that writes a file: the one named, else the first with the file's suffix. Errors: CompileError."""
+    if name is None:
+        chosen = next((t for t in TARGETS.values() if t.suffix == path.suffix), None)
+        if chosen is None:
+            suffixes = ", ".join(dict.fromkeys(t.suffix for t in TARGETS.values() if t.suffix))
+            raise CompileError(f"cannot write `{path.name}`: its suffix must be one of {suffixes}")
+        return chosen
+    named = _target(name)
+    if named.suffix is None:
+        raise CompileError(f"the target `{name}` has no file format; take export or aoti, which write .pt2 files")
+    if named.suffix != path.suffix:
+        raise CompileError(f"cannot write `{path.name}`: files of the target `{name}` end in {named.suffix}")
+    return named
 
 
 def _for_constants(

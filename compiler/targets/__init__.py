@@ -1,11 +1,15 @@
 """Ways to run the generated source."""
 
-from .base import Target
+from .aoti import AOTI
+from .base import Example, Target, stand_ins
 from .eager import Eager
 from .export import Export
 from .inductor import Inductor
+from .onnx import ONNX
 from .torchscript import TorchScript
 
-TARGETS: dict[str, Target] = {target.name: target for target in (Eager(), TorchScript(), Inductor(), Export())}
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (Eager(), TorchScript(), Inductor(), Export(), AOTI(), ONNX())
+}
 
-__all__ = ["TARGETS", "Target"]
+__all__ = ["TARGETS", "Example", "Target", "stand_ins"]

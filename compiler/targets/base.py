@@ -2,35 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ..example import example_inputs
+from ..formula import Formula
+from ..graph import Graph
 
-class Example(Protocol):
-    """Makes inputs that fit the formula, with one batch dimension, for targets that trace."""
 
-    def __call__(
-        self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-    ) -> tuple[Tensor, ...]: ...
+@dataclass(frozen=True)
+class Example:
+    """Makes inputs that fit a formula, for targets that trace.
+
+    sizes, constants: what the module was built with. device, dtype: those of inputs where a call names none.
+    """
+
+    formula: Formula
+    sizes: Mapping[str, int]
+    constants: Mapping[str, int | float]
+    device: torch.device | str | None = None
+    dtype: torch.dtype | None = None
+
+    def inputs(
+        self, *, batch: int = 1, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> tuple[Tensor, ...]:
+        """One tensor per input with `batch` batch dimensions. Errors: CompileError where no sizes are found."""
+        made = partial(example_inputs, self.formula, self.sizes, self.constants, batch=batch)
+        return made(dtype=dtype or self.dtype, device=device if device is not None else self.device)
+
+    def samples(self, *, batch: int = 1, dtype: torch.dtype | None = None) -> tuple[tuple[Tensor, ...], ...]:
+        """Random inputs for a comparison: of the sizes of `inputs`, and all free sizes doubled, which may not fit."""
+        random = torch.Generator().manual_seed(0)
+        found = []
+        traced = self.inputs(batch=batch, dtype=dtype, device="cpu")
+        for factor in (1, 2):
+            inputs = []
+            for node, ones in zip(self.formula.inputs, traced, strict=True):
+                known = (*([1] * batch), *(1 if axis in self.formula.fixed else factor for axis in node.axes))
+                shape = [size * times for size, times in zip(ones.shape, known, strict=True)]
+                if ones.is_floating_point() or ones.is_complex():
+                    inputs.append(torch.randn(shape, generator=random, dtype=ones.dtype))
+                elif ones.dtype == torch.bool:
+                    inputs.append(torch.rand(shape, generator=random) < 0.7)
+                else:
+                    inputs.append(ones.new_ones(shape))
+            found.append(tuple(inputs))
+        return tuple(found)
+
+    @property
+    def axes(self) -> tuple[tuple[str, ...], ...]:
+        """The axes of every input, without those of the batch."""
+        return tuple(node.axes for node in self.formula.inputs)
+
+    @property
+    def results(self) -> tuple[tuple[bool, tuple[str, ...]], ...]:
+        """Of every result, whether it has batch dimensions, and its axes."""
+        return tuple((node.type.batched, node.axes) for node in self.formula.graph.outputs)
 
 
 class Target(Protocol):
     """A way to run the generated module, and perhaps a file format.
 
-    carries_loops: whether a loop over the chunks of a sequence leaves its length dynamic.
+    suffix: of the file, None where there is none; a suffix may belong to several targets, of which the first is
+    taken unless another is named. instead: of each kernel that this target cannot carry as it is, what it runs in its
+    place and what that costs. files: those of `lowerings` whose functions stand in. any_batch: whether a saved
+    file takes any number of batch dimensions.
     """
 
-    name: str
-    suffix: str | None
-    carries_loops: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def suffix(self) -> str | None: ...
+    @property
+    def instead(self) -> Mapping[str, str]: ...
+    @property
+    def files(self) -> tuple[str, ...]: ...
+    @property
+    def any_batch(self) -> bool: ...
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
-        """The module as this target runs it."""
+        """The module as this target runs it. Errors: CompileError."""
         ...
 
-    def save(self, module: nn.Module, example: Example, path: Path) -> None:
-        """Write the module to a file of this target's format."""
+    def save(self, module: nn.Module, example: Example, path: Path, *, batch: int = 1) -> None:
+        """Write the module to a file of this target's format. Errors: CompileError."""
         ...
+
+
+def stand_ins(target: Target, graph: Graph) -> tuple[str, ...]:
+    """What the target runs in place of algorithms of a plan, as `rule: what, and what it costs`."""
+    ops = [node.op for node in graph.nodes()]
+    found = ((getattr(op, "rule", ""), getattr(op, "kernel", "")) for op in ops)
+    notes = (f"{rule}: {target.instead[kernel]}" for rule, kernel in found if kernel in target.instead)
+    return tuple(dict.fromkeys(notes))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from torch import nn
 
@@ -13,11 +15,13 @@ class Eager:
     """Plain PyTorch. Saved as Python source."""
 
     name = "eager"
-    carries_loops = True
     suffix: str | None = ".py"
+    instead: Mapping[str, str] = MappingProxyType({})
+    files: tuple[str, ...] = ()
+    any_batch = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         return module
 
-    def save(self, module: nn.Module, example: Example, path: Path) -> None:
+    def save(self, module: nn.Module, example: Example, path: Path, *, batch: int = 1) -> None:
         path.write_text(str(module.source), encoding="utf-8")

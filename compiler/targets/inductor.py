@@ -9,14 +9,17 @@ from torch import nn
 
 from ..errors import CompileError
 from .base import Example
+from .instead import ALL_CHUNKS
 
 
 class Inductor:
     """torch.compile without graph breaks, dynamic in every size; compiles at the first call."""
 
     name = "inductor"
-    carries_loops = False
     suffix: str | None = None
+    instead = ALL_CHUNKS
+    files: tuple[str, ...] = ("at_once.py",)
+    any_batch = True
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend
@@ -26,5 +29,5 @@ class Inductor:
         assert isinstance(compiled, nn.Module)
         return compiled
 
-    def save(self, module: nn.Module, example: Example, path: Path) -> None:
-        raise CompileError("torch.compile has no file format; export to a .pt2 file instead")
+    def save(self, module: nn.Module, example: Example, path: Path, *, batch: int = 1) -> None:
+        raise CompileError("torch.compile has no file format; take `export` or `aoti`, which write .pt2 files")

@@ -39,7 +39,8 @@ def test_traced_by_dynamo(draft: Draft) -> None:
     expected = sample.values(module)
     assume(is_finite(expected))
     torch.compiler.reset()
-    assert_close(sample.values(Inductor("aot_eager").build(module, lambda **_: ())), expected)
+    traced = Inductor("aot_eager").build(module, None)  # type: ignore[arg-type]
+    assert_close(sample.values(traced), expected)
 
 
 @settings(max_examples=5)
@@ -48,7 +49,6 @@ def test_exported(draft: Draft) -> None:
     """torch.export, called with sizes other than those of its example."""
     assume(1 not in draft.sizes.values())  # which torch takes for a constant
     sample = _uniform(draft, (2,))
-    assume(all(output.type.batched for output in sample.plan.outputs))
     expected = sample.values(sample.module(sample.plan))
     assume(is_finite(expected))
     assert_close(sample.values(sample.module(sample.plan, "export")), expected)

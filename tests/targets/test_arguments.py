@@ -64,7 +64,8 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     (WINDOW, {"consts": {"V": 7}}, "swin_window: there is no constant `V`; it has W"),
     (WINDOW, {"consts": {"W": "7"}}, "swin_window: the constant W must be a number, not '7'"),
     (SOFTMAX, {"target": "inductr"}, "there is no target `inductr`; did you mean `inductor`?"),
-    (SOFTMAX, {"target": "cuda"}, "there is no target `cuda`; there are eager, torchscript, inductor, export"),
+    (SOFTMAX, {"target": "cuda"}, "there is no target `cuda`; "
+                                  "there are eager, torchscript, inductor, export, aoti, onnx"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,19 @@
+"""What a target runs where it cannot carry an algorithm of the plan as it is, and what that costs."""
+
+from __future__ import annotations
+
+_CHUNKS = (
+    "all chunks at once instead of a loop over them, since a traced loop would fix their number: "
+    "the same order of time, "
+)
+_STATES = _CHUNKS + "memory for the states of all chunks"
+
+ALL_CHUNKS = {
+    "causal_scan": _STATES,
+    "decayed_scan": _STATES,
+    "gated_scan": _STATES,
+    "prefix_softmax": _STATES,
+    "gated_prefix": _STATES,
+    "banded_attention": _CHUNKS + "memory for the keys that each block of queries sees",
+    "windowed_attention": _CHUNKS + "the last window filled up",
+}

@@ -1,0 +1,210 @@
+"""ONNX: the generated source as a file for other runtimes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CompileError
+from .base import Example
+from .decompositions import TABLE
+from .instead import ALL_CHUNKS
+from .programs import Programs, Run, as_tuple, export, state
+
+if TYPE_CHECKING:
+    from torch.onnx import ONNXProgram
+
+OPSET = 20
+# How much onnxruntime may differ from torch, relative to the largest value; it keeps some float64 numbers as float32.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 5e-2}
+
+
+class ONNX:
+    """An ONNX graph, dynamic in every size that no parameter fixes; no gradients. Built modules run it by onnxruntime,
+    on the CPU, in float32, float64 or float16. Saved as a .onnx file, for the number of batch dimensions and the dtype
+    that it was exported for; inputs and outputs have the names and axes of the formula."""
+
+    name = "onnx"
+    suffix: str | None = ".onnx"
+    instead = ALL_CHUNKS
+    files: tuple[str, ...] = ("at_once.py",)
+    any_batch = False
+
+    def build(self, module: nn.Module, example: Example) -> nn.Module:
+        _needs("onnx", "onnxscript", "onnxruntime")
+
+        def make(inputs: tuple[Tensor, ...]) -> Run:
+            dtype = _dtype(inputs)
+
+            def made() -> tuple[list[Tensor], Run]:
+                call = _session(_program(module, inputs), dtype)
+                _compare(call, module, example, dtype, 1)
+                return [tensor.detach().clone() for _, tensor in state(module)], call
+
+            held, call = made()
+
+            def run(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+                nonlocal held, call
+                if not all(torch.equal(old, new) for old, (_, new) in zip(held, state(module), strict=True)):
+                    held, call = made()  # they are constants of the program
+                return call(tensors)
+
+            return run
+
+        return Programs(module, example, make)
+
+    def save(self, module: nn.Module, example: Example, path: Path, *, batch: int = 1) -> None:
+        _needs("onnx", "onnxscript", "onnxruntime")
+        inputs = example.inputs(batch=batch)
+        program = _program(module, inputs)
+        _compare(_session(program, _dtype(inputs)), module, example, _dtype(inputs), batch)
+        _name(program, module, example, batch)
+        program.save(str(path))
+
+
+def _dtype(inputs: Sequence[Tensor]) -> torch.dtype:
+    """The dtype of real inputs. Errors: ValueError where onnxruntime has no such tensors."""
+    found = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
+    if found not in TOLERANCE:
+        raise ValueError(f"onnxruntime takes no {_short(found)} here: use {', '.join(map(_short, TOLERANCE))}")
+    return found
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _session(program: ONNXProgram, dtype: torch.dtype) -> Run:
+    """The program as onnxruntime runs it. Errors: CompileError."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what is wrong is raised
+    data = program.model_proto.SerializeToString()
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no class but this one
+        _only_of_runtime(error)
+        raise CompileError(f"onnxruntime cannot run this in {_short(dtype)}: {_first_line(error)}") from error
+    names = [argument.name for argument in session.get_inputs()]
+    places = [int(name.removeprefix("tensor")) for name in names]  # what nothing reads is no input of the session
+
+    def run(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        feed = {name: tensors[place].detach().numpy() for name, place in zip(names, places, strict=True)}
+        return [torch.from_numpy(result) for result in session.run(None, feed)]
+
+    return run
+
+
+def _compare(run: Run, module: nn.Module, example: Example, dtype: torch.dtype, batch: int) -> None:
+    """Hold the program to the module on random inputs: exporter and runtime have faults.
+
+    Errors: CompileError where they differ.
+    """
+    for inputs in example.samples(batch=batch, dtype=dtype):
+        try:
+            with torch.no_grad():
+                expected = as_tuple(module(*inputs))
+        except ValueError:
+            continue  # sizes that the formula does not allow
+        try:
+            found = run(inputs)
+        except Exception as error:  # as above
+            _only_of_runtime(error)
+            raise CompileError(f"onnxruntime cannot run this: {_first_line(error)}") from error
+        for ours, theirs in zip(found, expected, strict=True):
+            limit = TOLERANCE[dtype] * max(1e-6, float(theirs.abs().nan_to_num(0, 0, 0).max()))
+            if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=0.0, atol=limit, equal_nan=True):
+                raise CompileError(
+                    "the ONNX program computes something else than the formula, through a fault of torch's exporter or "
+                    "of onnxruntime; take the target export or aoti"
+                )
+
+
+def _only_of_runtime(error: Exception) -> None:
+    if not type(error).__module__.startswith("onnxruntime"):
+        raise error
+
+
+def _needs(*packages: str) -> None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise CompileError(f"ONNX needs {', '.join(missing)}: pip install 'attngraph[onnx]'")
+
+
+def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> ONNXProgram:
+    """The ONNX program of a module. Errors: CompileError."""
+    names = [f"tensor{index}" for index in range(len(inputs))]
+    with _quiet(), torch.no_grad():
+        exported = export(module, inputs).run_decompositions(TABLE)
+        options = {"input_names": names, "custom_translation_table": _translations(), "verbose": False}
+        try:
+            found = torch.onnx.export(exported, (), dynamo=True, opset_version=OPSET, **options)  # type: ignore[arg-type]
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise CompileError(f"ONNX cannot express this: {_first_line(error.__cause__ or error)}") from error
+    assert found is not None
+    graph: Any = found.model.graph
+    given = {id(value) for value in (*graph.inputs, *graph.outputs)}
+    for node in graph:
+        for value in node.outputs:
+            if id(value) not in given:
+                value.shape = None  # some are wrong, of spectra for one, and runtimes reuse memory by them
+    return found
+
+
+def _translations() -> dict[Any, Any]:
+    """Operations of torch that ONNX has and the exporter does not know."""
+    from onnxscript import opset18 as onnx
+
+    def product(x: Any, dims: Sequence[int], output_dtype: Any = None) -> Any:
+        axes: Any = onnx.Constant(value_ints=list(dims))
+        return onnx.ReduceProd(x, axes, keepdims=0)
+
+    return {torch.ops.prims.prod.default: product}
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _name(program: ONNXProgram, module: nn.Module, example: Example, batch: int) -> None:
+    """Give inputs, results and their dimensions the names of the formula."""
+    graph: Any = program.model.graph
+    leading = [f"batch{index}" if batch > 1 else "batch" for index in range(batch)]
+    for value in graph.inputs:
+        place = int(value.name.removeprefix("tensor"))
+        value.name = cast("tuple[str, ...]", module.inputs)[place]
+        _name_dimensions(value, (*leading, *example.axes[place]))
+    results = example.results
+    for index, (value, (batched, axes)) in enumerate(zip(graph.outputs, results, strict=True)):
+        value.name = f"result{index}" if len(results) > 1 else "result"
+        _name_dimensions(value, (*leading, *axes) if batched else axes)
+
+
+def _name_dimensions(value: Any, names: tuple[str, ...]) -> None:
+    for index, name in enumerate(names):
+        if not isinstance(value.shape[index], int):
+            value.shape[index] = name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of packages that it does not find, and torch of its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
