@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import attngraph
+from attngraph.compiler.lowerings.lowering import Lowering
+from attngraph.compiler.pipeline import check_source, read
 from attngraph.grammar import ast
 from attngraph.grammar.parser import parse
 from attngraph.grammar.source import Source
@@ -101,8 +103,12 @@ def _close(actual: Tensor, expected: Tensor, what: str, tolerance: float = 1e-9,
 @pytest.mark.parametrize(("name", "index"), CASES)
 def test_values_and_gradients(name: str, index: int) -> None:
     example = EXAMPLES[name]
-    base = example.bases[index % len(example.bases)]
-    call = _prepare(name, base, example.consts[index % len(example.consts)])
+    _compare(name, example.bases[index % len(example.bases)], example.consts[index % len(example.consts)])
+
+
+def _compare(name: str, base: Base, consts: Mapping[str, int | float]) -> None:
+    """Values and gradients of the module against those of the reference."""
+    example, call = EXAMPLES[name], _prepare(name, base, consts)
     actual = call.module(*call.inputs)
     expected = example.reference(*call.inputs, **call.stored, **call.consts)
     tolerance = 1e-10 if name.startswith("attnzero") else 1e-9
@@ -119,6 +125,63 @@ def test_values_and_gradients(name: str, index: int) -> None:
     noise = 1e-12 * max((1.0, *(gradient.abs().max().item() for gradient in gradients[1])))
     for position, (ours, theirs) in enumerate(zip(*gradients, strict=True)):
         _close(ours, theirs, f"gradient {position}", tolerance * 10, noise)
+
+
+#: Chunks, blocks and transforms: what reads the sequence piece by piece and so has boundaries to get wrong.
+_WHOLE = {"contraction order", "fused softmax"}
+LONG_ENOUGH = Base({"N": 151, "M": 151, "L": 301, "Y": 13, "X": 11, "D": 3, "E": 2, "H": 2, "G": 2, "R": 1, "C": 4}, 2)
+
+
+def _in_pieces() -> list[str]:
+    reports = [report for path in examples.FILES for report in check_source(read(path))]
+    plans = {report.name: report.plan for report in reports if report.plan is not None}
+    return [
+        name
+        for name, plan in plans.items()
+        if any(isinstance(node.op, Lowering) and node.op.rule not in _WHOLE for node in plan)
+    ]
+
+
+@pytest.mark.parametrize("name", _in_pieces())
+def test_sequences_of_several_pieces(name: str) -> None:
+    """Values and gradients where the sequence is longer than every chunk and no multiple of one."""
+    _compare(name, LONG_ENOUGH, EXAMPLES[name].consts[0])
+
+
+#: What a formula is called with when its real inputs lose what tells them apart, or grow beyond what exp can hold.
+DEGENERATE: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros": torch.zeros_like,
+    "ones": torch.ones_like,
+    "tiny": lambda x: x * 1e-9,
+    "large": lambda x: x * 30,
+}
+#: Where the paper's formula leaves open what comes out: ties between scores, a standard deviation that is all rounding,
+#: integration weights that sum to 0.
+OPEN = {
+    ("ones", "mote_gates"),
+    ("ones", "mixture_of_tunable_experts"),
+    ("ones", "attnzero_34"),
+    ("zeros", "quadrature_attention"),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_degenerate_inputs(name: str) -> None:
+    """The same values, infinities and NaN as the reference."""
+    example = EXAMPLES[name]
+    index = min(1, len(example.bases) - 1)
+    call = _prepare(name, example.bases[index], example.consts[index % len(example.consts)])
+    for what, degenerate in DEGENERATE.items():
+        if (what, name) in OPEN:
+            continue
+        inputs = [degenerate(x.detach()) if x.is_floating_point() or x.is_complex() else x for x in call.inputs]
+        with torch.no_grad():
+            actual, expected = call.module(*inputs), example.reference(*inputs, **call.stored, **call.consts)
+        finite = expected[torch.isfinite(expected)].abs()
+        limit = 1e-9 * (finite.max().item() if finite.numel() else 0.0) + 1e-11
+        torch.testing.assert_close(
+            actual, expected, rtol=0.0, atol=limit, equal_nan=True, msg=lambda text, what=what: f"{what}: {text}"
+        )
 
 
 def test_every_formula_has_a_reference() -> None:

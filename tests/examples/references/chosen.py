@@ -135,7 +135,7 @@ def landmark_attention(q: Tensor, k: Tensor, v: Tensor, is_landmark: Tensor, *, 
     if q.dim() > 2:
         rows = [landmark_attention(*sample, topk=topk) for sample in zip(q, k, v, is_landmark, strict=True)]
         return torch.stack(rows)
-    s = (q @ k.mT / q.shape[-1] ** 0.5).exp()
+    s = q @ k.mT / q.shape[-1] ** 0.5
     length, marks = len(k), [m for m in range(len(k)) if is_landmark[m]]
     starts = [0, *(mark + 1 for mark in marks)]
     out = []
@@ -145,14 +145,14 @@ def landmark_attention(q: Tensor, k: Tensor, v: Tensor, is_landmark: Tensor, *, 
         if topk is not None:
             closed = sorted(closed, key=lambda b: -s[n, marks[b]].item())[:topk]
         own = [m for m in range(starts[block], n + 1) if m not in marks]
-        total = sum((s[n, m] for m in own), torch.zeros(())) + sum(s[n, marks[b]] for b in closed)
-        mixed = sum((s[n, m] * v[m] for m in own), torch.zeros_like(v[0]))
+        bucket = [*own, *(marks[b] for b in closed)]
+        weights = dict(zip(bucket, torch.softmax(s[n, bucket], -1), strict=True))
+        mixed = sum((weights[m] * v[m] for m in own), torch.zeros_like(v[0]))
         for b in closed:
-            tokens = range(starts[b], marks[b])
-            if len(tokens):
-                inside = sum(s[n, m] * v[m] for m in tokens) / sum(s[n, m] for m in tokens)
-                mixed = mixed + s[n, marks[b]] * inside
-        out.append(mixed / total if total != 0 else mixed)
+            tokens = list(range(starts[b], marks[b]))
+            if tokens:
+                mixed = mixed + weights[marks[b]] * (torch.softmax(s[n, tokens], -1) @ v[tokens])
+        out.append(mixed)
     return torch.stack(out)
 
 

@@ -63,8 +63,9 @@ def davit_window_attention(
 
 def _prefix_softmax(scores: Tensor, values: Tensor) -> Tensor:
     """Softmax averages of all prefixes: scores[..., M], values[..., M, E] to [..., M, E]."""
-    weights = torch.exp(scores - scores.amax(-1, keepdim=True))[..., None]
-    return (weights * values).cumsum(-2) / weights.cumsum(-2)
+    ends = range(1, scores.shape[-1] + 1)
+    rows = [torch.softmax(scores[..., None, :end], -1) @ values[..., :end, :] for end in ends]
+    return torch.cat(rows, -2)
 
 
 def nonapprox_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

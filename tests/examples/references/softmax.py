@@ -54,7 +54,8 @@ def attention_2pass(q: Tensor, k: Tensor, v: Tensor, *, m0: int = 64) -> Tensor:
 
 
 def quadrature_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor) -> Tensor:
-    weights = w[..., None, :] * torch.exp(q @ k.mT / math.sqrt(q.shape[-1]))
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    weights = w[..., None, :] * torch.exp(scores - scores.detach().amax(-1, keepdim=True))
     return (weights @ v) / weights.sum(-1, keepdim=True)
 
 
