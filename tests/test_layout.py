@@ -35,7 +35,7 @@ COMPILER_LAYERS = (
     ),
     ("facts.state", "lowerings", "normal", "order", "recurrence", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
-    ("claims", "dense", "equivalence", "exact", "forms", "pipeline", "residues"),
+    ("claims", "dense", "equivalence", "forms", "pipeline"),
 )  # fmt: skip
 
 # What a package may import from outside, besides the standard library.

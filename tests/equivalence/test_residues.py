@@ -7,8 +7,20 @@ from fractions import Fraction
 import pytest
 import torch
 
-from attngraph.compiler import residues
-from attngraph.compiler.residues import P, Q, drawn, exponential, inverse, number, reduced, root, times, unknown, whole
+from attngraph.compiler.equivalence import residues
+from attngraph.compiler.equivalence.residues import (
+    MODULI,
+    PRIMES,
+    drawn,
+    exponential,
+    inverse,
+    number,
+    reduced,
+    root,
+    times,
+    unknown,
+    whole,
+)  # fmt: skip
 
 
 def _prime(number: int) -> bool:
@@ -16,11 +28,16 @@ def _prime(number: int) -> bool:
     return number > 1 and all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def test_the_fields_are_what_they_should_be() -> None:
-    assert _prime(P)
-    assert _prime(Q)
-    assert (P - 1) % Q == 0
-    assert P < 2**31, "products of residues fit into 64 bits"
+@pytest.mark.parametrize(("p", "q"), PRIMES)
+def test_the_fields_are_what_they_should_be(p: int, q: int) -> None:
+    assert _prime(p)
+    assert _prime(q)
+    assert (p - 1) % q == 0
+    assert p < 2**31, "products of residues fit into 64 bits"
+
+
+def test_no_prime_is_used_twice() -> None:
+    assert len({prime for primes in PRIMES for prime in primes}) == 2 * residues.TRIALS
 
 
 def test_inverse() -> None:
@@ -71,5 +88,5 @@ def test_unknown_functions_depend_on_name_and_argument() -> None:
     x = drawn("x", (3,))
     assert torch.equal(unknown("f", [x[0]]), unknown("f", [x[0].clone()]))
     assert (unknown("f", [x[0]]) != unknown("g", [x[0]])).all()
-    assert (unknown("f", [x[0]]) != unknown("f", [(x[0] + 1) % P])).all()
+    assert (unknown("f", [x[0]]) != unknown("f", [(x[0] + 1) % MODULI[0].reshape(-1, 1)])).all()
     assert len(unknown("f", [x[0]])[0].unique()) == residues.TRIALS * 3

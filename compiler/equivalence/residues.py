@@ -6,27 +6,37 @@ their exponents computed in the field of Q elements, so that exp(a + b) = exp(a)
 2025). Cosine and sine are made of powers of a second generator. Every other function stands for itself: equal arguments
 give equal, else unpredictable, values.
 
-Residues are tensors of integers [2, trials, ...]: modulo P, and modulo Q.
+Residues are tensors of integers [2, trials, ...]: modulo P, and modulo Q. Each trial has primes of its own, so that a
+number that is divisible by one of them says nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 
 import torch
 from torch import Tensor
 
-P = 2147097649  # below 2^31, so that products fit into 64 bits; P = 48 Q + 1
-Q = 44731201
-TRIALS = 16
-MODULI = (P, Q)
+#: primes P < 2^31, so that products fit into 64 bits, and Q that divides P - 1; 2, 3, 5, 7 are squares modulo both,
+#: and -1 is one modulo P
+PRIMES = (
+    (1975435849, 27436609), (2054059081, 17117159), (1443352369, 30069841), (1430752969, 19871569),
+    (2081275081, 17343959), (1611904849, 33581351), (2125526281, 17712719), (1799997649, 37499951),
+    (2104695289, 29231879), (1725955249, 35957401), (2113995529, 29361049), (2093132281, 17442769),
+    (1414423369, 19644769), (1565804809, 21747289), (1238944849, 25811351), (1620412369, 33758591),
+)  # fmt: skip
+TRIALS = len(PRIMES)
+LEAST = min(q for _, q in PRIMES)
+#: [2, trials]: the primes P, and the primes Q
+MODULI = torch.tensor(PRIMES).T
 
 
 def moduli(like: Tensor) -> Tensor:
-    """P and Q, shaped so as to reduce residues."""
-    return torch.tensor(MODULI).reshape(2, *([1] * (like.ndim - 1)))
+    """The primes, shaped so as to reduce residues."""
+    return MODULI.reshape(2, TRIALS, *([1] * (like.ndim - 2)))
 
 
 def reduced(value: Tensor) -> Tensor:
@@ -37,7 +47,7 @@ def times(left: Tensor, right: Tensor) -> Tensor:
     return reduced(left * right)
 
 
-def power(base: Tensor, exponent: Tensor, modulus: int) -> Tensor:
+def power(base: Tensor, exponent: Tensor, modulus: Tensor) -> Tensor:
     """base ** exponent for exponents >= 0, by repeated squaring."""
     base, exponent = torch.broadcast_tensors(base, exponent)
     result = torch.ones_like(base)
@@ -48,22 +58,33 @@ def power(base: Tensor, exponent: Tensor, modulus: int) -> Tensor:
     return result
 
 
+def to_the(value: Tensor, exponent: int) -> Tensor:
+    """A whole power, also a negative one; 0 to a negative power is 0."""
+    primes = moduli(value)
+    return power(value, exponent % (primes - 1), primes)
+
+
 def inverse(value: Tensor) -> Tensor:
     """1 / x in both fields; 0 for 0."""
-    parts = [power(value[i], torch.tensor(modulus - 2), modulus) for i, modulus in enumerate(MODULI)]
-    return torch.stack(parts)
+    primes = moduli(value)
+    return power(value, primes - 2, primes)
 
 
 def number(value: Fraction) -> Tensor:
-    """A rational number, the same in every trial."""
-    parts = [value.numerator * pow(value.denominator, -1, modulus) % modulus for modulus in MODULI]
-    return torch.tensor(parts).reshape(2, 1).expand(2, TRIALS)
+    """A rational number. Errors: ZeroDivisionError where a prime divides its denominator."""
+    if any(value.denominator % prime == 0 for primes in PRIMES for prime in primes):
+        raise ZeroDivisionError
+    return _each(lambda prime: value.numerator * pow(value.denominator, -1, prime) % prime)
+
+
+def _each(found: Callable[[int], int]) -> Tensor:
+    """A number for each prime [2, trials]."""
+    return torch.tensor([[found(primes[i]) for primes in PRIMES] for i in (0, 1)])
 
 
 def whole(values: Tensor) -> Tensor:
-    """Whole numbers as residues, the same in every trial."""
-    found = torch.stack([values.to(torch.int64) % modulus for modulus in MODULI])
-    return found.unsqueeze(1).expand(2, TRIALS, *values.shape)
+    """Whole numbers as residues."""
+    return values.to(torch.int64) % MODULI.reshape(2, TRIALS, *([1] * values.ndim))
 
 
 def root(value: int) -> Tensor | None:
@@ -71,12 +92,22 @@ def root(value: int) -> Tensor | None:
 
     One root is chosen for each prime, so that roots multiply as they should.
     """
-    found = [1, 1]
-    for prime in _ROOTS:
+    factors = []
+    for prime in (2, 3, 5, 7):
         while value % prime == 0 and value:
             value //= prime
-            found = [a * b % modulus for a, b, modulus in zip(found, _ROOTS[prime], MODULI, strict=True)]
-    return torch.tensor(found).reshape(2, 1).expand(2, TRIALS) if value == 1 else None
+            factors.append(prime)
+    if value != 1:
+        return None
+    found = torch.ones(2, TRIALS, dtype=torch.int64)
+    for prime in factors:
+        found = times(found, _root_of_prime(prime))
+    return found
+
+
+@cache
+def _root_of_prime(prime: int) -> Tensor:
+    return _each(lambda modulus: _square_root(prime, modulus))
 
 
 def _square_root(value: int, modulus: int) -> int:
@@ -96,9 +127,10 @@ def _square_root(value: int, modulus: int) -> int:
     return result
 
 
-_ROOTS = {prime: [_square_root(prime, modulus) for modulus in MODULI] for prime in (2, 3, 5, 7)}
-#: i with i * i = -1
-IMAGINARY = _square_root(P - 1, P)
+@cache
+def imaginary() -> Tensor:
+    """i with i * i = -1 modulo each P [trials]."""
+    return torch.tensor([_square_root(prime - 1, prime) for prime, _ in PRIMES])
 
 
 def _seed(name: str) -> int:
@@ -121,7 +153,8 @@ def unknown(name: str, arguments: Sequence[Tensor]) -> Tensor:
     state = _mixed(torch.tensor(_seed(name)) + torch.arange(TRIALS).reshape(TRIALS, *([1] * (arguments[0].ndim - 1))))
     for argument in arguments:
         state = _mixed(state ^ _mixed(argument + 0x1234567))
-    return torch.stack([_mixed(state + i) % modulus for i, modulus in enumerate(MODULI)])
+    hashed = torch.stack([_mixed(state + i) for i in (0, 1)])
+    return hashed % moduli(hashed)
 
 
 def drawn(name: str, shape: Sequence[int]) -> Tensor:
@@ -133,32 +166,33 @@ def drawn(name: str, shape: Sequence[int]) -> Tensor:
     return unknown(f"value {name}", [places])
 
 
-def _generator(name: str) -> int:
-    """An element of order Q."""
-    return pow(_seed(name) % P, (P - 1) // Q, P)
-
-
-_EXPONENTIAL, _CIRCULAR = _generator("exponential"), _generator("circular")
+@cache
+def _generator(name: str) -> Tensor:
+    """An element of order Q modulo each P [trials]."""
+    return torch.tensor([pow(_seed(name) % p, (p - 1) // q, p) for p, q in PRIMES])
 
 
 def exponential(value: Tensor) -> Tensor:
     """exp of residues."""
-    return _homomorphic("exp", _EXPONENTIAL, value)
+    return _homomorphic("exponential", value)
 
 
 def circular(value: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin of residues."""
-    ahead = _homomorphic("circle", _CIRCULAR, value)[0]
-    behind = power(ahead, torch.tensor(P - 2), P)
-    half = (P + 1) // 2
-    cosine = (ahead + behind) % P * half % P
-    sine = (ahead - behind) % P * (half * pow(IMAGINARY, -1, P) % P) % P
+    primes = moduli(value)[0]
+    ahead = _homomorphic("circular", value)[0]
+    behind = power(ahead, primes - 2, primes)
+    half = (primes + 1) // 2
+    cosine = (ahead + behind) % primes * half % primes
+    sine = (behind - ahead) % primes * (half * imaginary().reshape(primes.shape) % primes) % primes
     return (
         torch.stack([cosine, unknown("cos", [value[1]])[1]]),
         torch.stack([sine, unknown("sin", [value[1]])[1]]),
     )
 
 
-def _homomorphic(name: str, generator: int, value: Tensor) -> Tensor:
+def _homomorphic(name: str, value: Tensor) -> Tensor:
     """The generator to the power of what is known modulo Q. What it is modulo Q is not known."""
-    return torch.stack([power(torch.tensor(generator), value[1], P), unknown(name, [value[1]])[1]])
+    primes = moduli(value)[0]
+    found = power(_generator(name).reshape(primes.shape), value[1], primes)
+    return torch.stack([found, unknown(name, [value[1]])[1]])

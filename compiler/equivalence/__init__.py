@@ -1,0 +1,70 @@
+"""Whether two formulas are the same function: proved, refuted by an example, or open, with the reason.
+
+The formulas are run on drawn inputs in search of a difference. If there is none, a proof is sought: by simplification
+to the same expression, which holds for all sizes, or by exact evaluation in modular arithmetic, which holds for the
+sizes at which it is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..dense import dense
+from ..graph import Graph, digest
+from ..simplify import simplify
+from .identities import identity
+from .matching import Matched
+from .search import FINE, Manner, Search
+from .verdict import Counterexample, Equivalence, Side, Verdict
+
+__all__ = ["Counterexample", "Equivalence", "Side", "Verdict", "equivalent"]
+
+_RUN = "evaluation in float64"
+
+
+def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = True) -> Equivalence:
+    """Whether two formulas compute the same for all inputs, parameters and sizes that both take.
+
+    Inputs meet by name, or by position where the names differ; parameters, buffers and constants by name. Constants
+    have their defaults. Values are compared, not gradients: `stop_gradient(x)` is x.
+
+    rules: whether a proof may use simplification rules, which leaves their tests out. edges: whether formulas that
+    differ only where inputs are 0, equal, tiny, or at a number that one of them mentions, are different.
+    """
+    matched = Matched.of(left, right)
+    if isinstance(matched, str):
+        return Equivalence(Verdict.UNKNOWN, "signatures", matched)
+    search = Search(matched)
+    manners = tuple(Manner) if edges else (Manner.NORMAL, Manner.POSITIVE)
+    tested: list[dict[str, int]] = []
+    for number, sizes in enumerate(matched.sizes()):
+        for found in search.examples(sizes, len(Manner) * number, manners):
+            return _different(found)
+        tested.append(sizes)
+    if not tested:
+        return Equivalence(Verdict.UNKNOWN, _RUN, "no sizes were found that both formulas take")
+    for sizes in matched.special_sizes():
+        for found in search.examples(sizes, 0, (Manner.NORMAL,)):
+            return _different(found)
+    if rules and matched.straight and _normal(left) == _normal(right):
+        reason = "for all sizes, for finite values: both simplify to the same expression"
+        return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
+    exact = identity(matched, tested)
+    if exact.unequal and not exact.unknowns:
+        for number, sizes in enumerate(tested):
+            for found in search.examples(sizes, len(Manner) * number, manners, FINE):
+                return _different(found)
+    if exact.proved:
+        return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)
+    return Equivalence(Verdict.UNKNOWN, "identity testing", exact.doubt, tuple(tested))
+
+
+def _different(found: Counterexample) -> Equivalence:
+    return Equivalence(Verdict.DIFFERENT, _RUN, "the values are in the example", (found.sizes,), found)
+
+
+def _normal(side: Side) -> str:
+    """What the formula simplifies to, up to names of values and the order of commutative operations."""
+    outputs = dense(side.graph.outputs, side.formula.builder)
+    found = simplify(replace(side.formula, graph=Graph(tuple(outputs), {})))
+    return "".join(digest(node) for node in found.graph.outputs)

@@ -1,0 +1,340 @@
+"""Leaves, arithmetic and functions of single elements, in modular arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..graph import Node, attributes
+from ..ops import arithmetic, functions, leaves, logic, pairs
+from ..ops.base import Op
+from . import residues as field
+from .residues import inverse, reduced, times
+from .values import CONSTANT, Degree, Rule, Setting, Value, all_known, from_known, is_whole, number, product_of, real
+
+# -- leaves -------------------------------------------------------------------------------------------
+
+
+def _declared(node: Node, operands: list[Value], setting: Setting) -> Value:
+    assert isinstance(node.op, leaves.Declared)
+    return setting.values[node.op.name]
+
+
+def _literal(node: Node, operands: list[Value], setting: Setting) -> Value:
+    assert isinstance(node.op, leaves.Literal)
+    return number(node.op.value)
+
+
+def _size(node: Node, operands: list[Value], setting: Setting) -> Value:
+    assert isinstance(node.op, leaves.Size)
+    value = setting.size(node.op.size)
+    return number(int(value) if value == int(value) else value)
+
+
+def _position(node: Node, operands: list[Value], setting: Setting) -> Value:
+    assert isinstance(node.op, leaves.Position)
+    return from_known(node, torch.arange(int(setting.sizes[node.op.axis])))
+
+
+# -- arithmetic and functions ----------------------------------------------------------------------------
+
+
+def _arithmetic(residues: Callable[..., Tensor], known: Callable[..., Tensor], degree: Callable[..., Degree]) -> Rule:
+    def rule(node: Node, operands: list[Value], setting: Setting) -> Value:
+        exact = known(*(o.known_over(node.axes) for o in operands)) if all_known(operands) else None
+        found = residues(*(o.over(node.axes) for o in operands))
+        return Value(found, node.axes, degree(*(o.degree for o in operands)), exact)
+
+    return rule
+
+
+def _negated(value: Tensor) -> Tensor:
+    return reduced(-value)
+
+
+def _one(like: Tensor) -> Tensor:
+    return torch.ones((), dtype=torch.int64)
+
+
+def exp_of(x: Tensor) -> Tensor:
+    return field.exponential(x)
+
+
+def log_of(x: Tensor) -> Tensor:
+    return field.unknown("log", [x[0]])
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return inverse(reduced(1 + exp_of(_negated(x))))
+
+
+def _tanh(x: Tensor) -> Tensor:
+    square = exp_of(reduced(x + x))
+    return times(reduced(square - 1), inverse(reduced(square + 1)))
+
+
+def root_of(x: Tensor) -> Tensor:
+    return field.unknown("sqrt", [x[0]])
+
+
+def abs_of(x: Tensor) -> Tensor:
+    return field.unknown("abs", [times(x, x)[0]])
+
+
+def _cosh(x: Tensor) -> Tensor:
+    ahead = exp_of(x)
+    return times(reduced(ahead + inverse(ahead)), inverse(torch.full_like(x, 2)))
+
+
+def _sinh(x: Tensor) -> Tensor:
+    ahead = exp_of(x)
+    return times(reduced(ahead - inverse(ahead)), inverse(torch.full_like(x, 2)))
+
+
+def _ratio(degree: Degree) -> Degree:
+    """Of a quotient of exponentials of one value."""
+    found = degree.unknown()
+    return Degree(2 * found.above, 2 * found.above)
+
+
+#: residues of the result from those of the operand, the name under which it is unknown, if it is, and its degree
+_FUNCTIONS: dict[type[Op], tuple[Callable[[Tensor], Tensor], str, Callable[[Degree], Degree]]] = {
+    functions.Square: (lambda x: times(x, x), "", lambda d: d * d),
+    functions.Reciprocal: (inverse, "", Degree.inverse),
+    functions.Exp: (exp_of, "", Degree.unknown),
+    functions.Expm1: (lambda x: reduced(exp_of(x) - 1), "", Degree.unknown),
+    functions.Log: (log_of, "log", Degree.unknown),
+    functions.Log1p: (lambda x: log_of(reduced(x + 1)), "log", Degree.unknown),
+    functions.Sin: (lambda x: field.circular(x)[1], "", Degree.unknown),
+    functions.Cos: (lambda x: field.circular(x)[0], "", Degree.unknown),
+    functions.Tan: (lambda x: times(field.circular(x)[1], inverse(field.circular(x)[0])), "", _ratio),
+    functions.Sinh: (_sinh, "", _ratio),
+    functions.Cosh: (_cosh, "", _ratio),
+    functions.Tanh: (_tanh, "", _ratio),
+    functions.Sigmoid: (_sigmoid, "", _ratio),
+    functions.LogSigmoid: (lambda x: log_of(_sigmoid(x)), "log", Degree.unknown),
+    functions.Softplus: (lambda x: log_of(reduced(1 + exp_of(x))), "log", Degree.unknown),
+    functions.Silu: (lambda x: times(x, _sigmoid(x)), "", lambda d: d * _ratio(d)),
+    functions.Softsign: (lambda x: times(x, inverse(reduced(1 + abs_of(x)))), "abs", lambda d: d * _ratio(d)),
+    functions.StopGradient: (lambda x: x, "", lambda d: d),
+    arithmetic.Negative: (_negated, "", lambda d: d),
+}
+#: the same on numbers that are known
+_KNOWN: dict[type[Op], Callable[[Tensor], Tensor]] = {
+    functions.Square: lambda x: x * x,
+    functions.Exp: lambda x: real(x).exp(),
+    functions.Log: lambda x: real(x).log(),
+    functions.Sin: lambda x: real(x).sin(),
+    functions.Cos: lambda x: real(x).cos(),
+    functions.StopGradient: lambda x: x,
+    arithmetic.Negative: lambda x: -x,
+}
+#: functions of known numbers that decide: what they give is one of their operands, or whole
+_DECIDED: dict[type[Op], Callable[..., Tensor]] = {
+    functions.Sign: torch.sign,
+    functions.Floor: torch.floor,
+    functions.Ceil: torch.ceil,
+    functions.Round: torch.round,
+    arithmetic.FloorDivide: lambda x, y: torch.div(x, y, rounding_mode="floor"),
+    arithmetic.Modulo: torch.remainder,
+    logic.Equal: torch.eq,
+    logic.NotEqual: torch.ne,
+    logic.Less: torch.lt,
+    logic.LessEqual: torch.le,
+    logic.Greater: torch.gt,
+    logic.GreaterEqual: torch.ge,
+}
+
+
+def _function(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    residues, name, degree = _FUNCTIONS[type(node.op)]
+    if name:
+        setting.unknowns.add(name)
+    rule = _KNOWN.get(type(node.op))
+    known = rule(x.known) if rule is not None and x.known is not None else None
+    return Value(residues(x.residues), node.axes, degree(x.degree), known)
+
+
+def _decided(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """A function that is computed as it is where its operands are known, and unknown elsewhere."""
+    if all_known(operands):
+        known = _DECIDED[type(node.op)](*(o.known_over(node.axes) for o in operands))
+        if is_whole(known):
+            return from_known(node, known)
+    if type(node.op) in _COMPARED and not all_known(operands):
+        return _compared(node, operands, setting)
+    return elementwise(node, operands, setting)
+
+
+#: comparisons as: the sign of the difference, whether to negate
+_COMPARED: dict[type[Op], tuple[int, bool]] = {
+    logic.Greater: (1, False),
+    logic.Less: (-1, False),
+    logic.LessEqual: (1, True),
+    logic.GreaterEqual: (-1, True),
+}
+
+
+def _compared(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """x > y is an unknown truth value of x - y, and the other comparisons follow from it."""
+    setting.unknowns.add("comparison")
+    sign, negate = _COMPARED[type(node.op)]
+    x, y = (o.over(node.axes) for o in operands)
+    truth = field.unknown("greater", [reduced(sign * (x - y))[0]])
+    degree = (operands[0].degree + operands[1].degree).unknown()
+    return Value(reduced(1 - truth) if negate else truth, node.axes, degree)
+
+
+def _equal(node: Node, operands: list[Value], setting: Setting) -> Value:
+    if all_known(operands):
+        return _decided(node, operands, setting)
+    setting.unknowns.add("comparison")
+    x, y = (o.over(node.axes) for o in operands)
+    difference = reduced(x - y)
+    truth = field.unknown("equal", [times(difference, difference)[0]])
+    degree = (operands[0].degree + operands[1].degree).unknown()
+    return Value(reduced(1 - truth) if isinstance(node.op, logic.NotEqual) else truth, node.axes, degree)
+
+
+def _where(node: Node, operands: list[Value], setting: Setting) -> Value:
+    condition, x, y = (o.over(node.axes) for o in operands)
+    value = reduced(times(condition, x) + times(reduced(1 - condition), y))
+    known = torch.where(*(o.known_over(node.axes) for o in operands)) if all_known(operands) else None
+    chosen, *others = (o.degree for o in operands)
+    return Value(value, node.axes, chosen * others[0] + chosen * others[1], known)
+
+
+def _sqrt(node: Node, operands: list[Value], setting: Setting) -> Value:
+    found = _root_of(operands[0], setting)
+    return _inverse_of(found) if isinstance(node.op, functions.Rsqrt) else found
+
+
+def _root_of(x: Value, setting: Setting) -> Value:
+    found = None
+    if x.known is not None and not x.axes and is_whole(x.known):
+        found = field.root(int(x.known.item()))
+    if found is None:
+        setting.unknowns.add("sqrt")
+        found = root_of(x.residues)
+    known = None if x.known is None else real(x.known).sqrt()
+    return Value(found, x.axes, x.degree.unknown(), known)
+
+
+def _inverse_of(x: Value) -> Value:
+    return Value(inverse(x.residues), x.axes, x.degree.inverse(), None if x.known is None else 1 / x.known)
+
+
+def _integer_power(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    assert isinstance(node.op, arithmetic.IntegerPower)
+    exponent = node.op.exponent
+    known = None if x.known is None else x.known**exponent
+    degree = Degree(x.degree.above * exponent, x.degree.below * exponent)
+    return Value(field.to_the(x.residues, exponent), node.axes, degree, known)
+
+
+def _power(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """A fixed whole exponent is a product; any other acts on an unknown logarithm of the base."""
+    base, exponent = operands
+    known = None
+    if all_known(operands):
+        known = torch.pow(*(real(o.known_over(node.axes)) for o in operands))
+    if exponent.known is not None and not exponent.axes and is_whole(exponent.known):
+        count = int(exponent.known.item())
+        degree = base.degree if count >= 0 else base.degree.inverse()
+        degree = Degree(degree.above * abs(count), degree.below * abs(count))
+        return Value(field.to_the(base.residues, count), node.axes, degree, known)
+    if exponent.known is not None and not exponent.axes and abs(exponent.known.item()) == 0.5:
+        found = _root_of(base, setting)
+        return found if exponent.known.item() > 0 else _inverse_of(found)
+    setting.unknowns.add("log")
+    scaled = times(log_of(base.over(node.axes)), exponent.over(node.axes))
+    return Value(exp_of(scaled), node.axes, product_of(operands).unknown(), known)
+
+
+def _clamp(node: Node, operands: list[Value], setting: Setting) -> Value:
+    assert isinstance(node.op, pairs.Clamp)
+    result = operands[0]
+    for name, bound in zip(node.op.given, operands[1:], strict=True):
+        result = extreme(node.axes, "max" if name == "min" else "min", result, bound, setting)
+    return result
+
+
+def _pair(node: Node, operands: list[Value], setting: Setting) -> Value:
+    return extreme(node.axes, "max" if isinstance(node.op, pairs.Maximum) else "min", *operands, setting)
+
+
+def extreme(axes: tuple[str, ...], word: str, left: Value, right: Value, setting: Setting) -> Value:
+    """The larger or smaller of two values, in whichever order they stand."""
+    x, y = left.over(axes), right.over(axes)
+    degree = (left.degree * right.degree).unknown()
+    if left.known is not None and right.known is not None:
+        a, b = left.known_over(axes), right.known_over(axes)
+        first = a >= b if word == "max" else a <= b
+        return Value(torch.where(first, x, y), axes, degree, torch.where(first, a, b))
+    setting.unknowns.add(word)
+    both = sum(field.unknown(f"{word} side", [side[0]])[0] for side in torch.broadcast_tensors(x, y))
+    assert isinstance(both, Tensor)
+    return Value(field.unknown(word, [both]), axes, degree)
+
+
+def _abs_of(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    if x.known is not None:
+        return Value(torch.where(x.known < 0, _negated(x.residues), x.residues), node.axes, x.degree, x.known.abs())
+    setting.unknowns.add("abs")
+    return Value(abs_of(x.residues), node.axes, x.degree.unknown())
+
+
+def _relu(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    if x.known is not None:
+        return Value(torch.where(x.known > 0, x.residues, 0), node.axes, x.degree, x.known.clamp(min=0))
+    return elementwise(node, operands, setting)
+
+
+def elementwise(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """An unknown function of the elements at one place."""
+    op = node.op
+    name = f"{type(op).__name__}{sorted(attributes(op).items())}"
+    setting.unknowns.add(op.spelling or type(op).__name__.lower())
+    shape = torch.broadcast_shapes(*(o.over(node.axes).shape for o in operands))
+    arguments = [o.over(node.axes).expand(shape)[0] for o in operands]
+    return Value(field.unknown(name, arguments), node.axes, product_of(operands).unknown())
+
+
+ELEMENTS: Mapping[type[Op], Rule] = {
+    leaves.Input: _declared,
+    leaves.Parameter: _declared,
+    leaves.Buffer: _declared,
+    leaves.Literal: _literal,
+    leaves.Size: _size,
+    leaves.Position: _position,
+    arithmetic.Add: _arithmetic(lambda x, y: reduced(x + y), lambda x, y: x + y, Degree.__add__),
+    arithmetic.Subtract: _arithmetic(lambda x, y: reduced(x - y), lambda x, y: x - y, Degree.__add__),
+    arithmetic.Multiply: _arithmetic(times, lambda x, y: x * y, Degree.__mul__),
+    arithmetic.Divide: _arithmetic(
+        lambda x, y: times(x, inverse(y)), lambda x, y: real(x) / y, lambda x, y: x * y.inverse()
+    ),
+    arithmetic.Power: _power,
+    arithmetic.IntegerPower: _integer_power,
+    logic.And: _arithmetic(times, lambda x, y: x & y, Degree.__mul__),
+    logic.Or: _arithmetic(lambda x, y: reduced(x + y - times(x, y)), lambda x, y: x | y, Degree.__mul__),
+    logic.Not: _arithmetic(lambda x: reduced(1 - x), lambda x: ~x, lambda d: d),
+    logic.IsNan: _arithmetic(torch.zeros_like, torch.isnan, lambda d: CONSTANT),
+    logic.Where: _where,
+    functions.Sqrt: _sqrt,
+    functions.Rsqrt: _sqrt,
+    functions.Abs: _abs_of,
+    functions.Relu: _relu,
+    pairs.Maximum: _pair,
+    pairs.Minimum: _pair,
+    pairs.Clamp: _clamp,
+    **dict.fromkeys(_FUNCTIONS, _function),
+    **dict.fromkeys(_DECIDED, _decided),
+    logic.Equal: _equal,
+    logic.NotEqual: _equal,
+}

@@ -1,0 +1,183 @@
+"""Two formulas whose inputs and parameters are paired, and sizes that both take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..emit.arguments import complete
+from ..graph import Node
+from ..ops.leaves import Declared, Literal
+from .verdict import Side
+
+MAX_TRIED = 4000
+MAX_NAMED = 600  # whole numbers of formulas that sizes are tried around
+MAX_SPECIAL = 60
+#: sizes that are tried for axes, in order: all different, all equal, with ones
+SIZES = ((3, 2, 4, 5, 6, 7, 8, 9, 1), (4, 2, 3, 6, 8, 9, 1, 5), (1, 2, 4, 3, 6, 9))
+_LARGER = (12, 14, 16, 28, 32, 49, 64, 98, 128, 196, 256)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Two formulas whose inputs, parameters and buffers are paired.
+
+    single: parameters and buffers that only the left formula has, and those that only the right one has.
+    axes: the name that the left formula has for an axis of the right one.
+    """
+
+    left: Side
+    right: Side
+    inputs: tuple[tuple[Node, Node], ...]
+    single: tuple[tuple[Node, ...], tuple[Node, ...]]
+    axes: Mapping[str, str]
+
+    @staticmethod
+    def of(left: Side, right: Side) -> Matched | str:
+        """The pairing, or why there is none."""
+        ours, theirs = left.formula.inputs, right.formula.inputs
+        if len(ours) != len(theirs):
+            return f"one formula has {len(ours)} inputs, the other {len(theirs)}"
+        names = {name_of(node): node for node in theirs}
+        by_name = names.keys() == {name_of(node) for node in ours}
+        pairs = [(node, names[name_of(node)] if by_name else other) for node, other in zip(ours, theirs, strict=True)]
+        for node, other in pairs:
+            if node.type.kind is not other.type.kind or node.type.rank != other.type.rank:
+                return (
+                    f"`{name_of(node)}` is {node.type} in one formula, `{name_of(other)}` is {other.type} in the other"
+                )
+        outputs = [graph.outputs for graph in (left.graph, right.graph)]
+        if [(o.type.rank, o.type.kind) for o in outputs[0]] != [(o.type.rank, o.type.kind) for o in outputs[1]]:
+            return "the results have different axes or kinds"
+        stored = {name_of(s.node): s.node for s in (*right.formula.parameters, *right.formula.buffers)}
+        alone: list[Node] = []
+        for own in (*left.formula.parameters, *left.formula.buffers):
+            twin = stored.pop(name_of(own.node), None)
+            if twin is None:
+                alone.append(own.node)
+            elif twin.type.rank != own.node.type.rank:
+                return f"`{name_of(twin)}` has different axes in the two formulas"
+            else:
+                pairs.append((own.node, twin))
+        axes: dict[str, str] = {}
+        for node, other in pairs:
+            for ours_axis, theirs_axis in zip(node.axes, other.axes, strict=True):
+                axes.setdefault(theirs_axis, ours_axis)
+        for other in stored.values():
+            for axis in other.axes:
+                axes.setdefault(axis, axis)
+        return Matched(left, right, tuple(pairs), (tuple(alone), tuple(stored.values())), axes)
+
+    @property
+    def straight(self) -> bool:
+        """Whether everything has the same names in both formulas."""
+        ours, theirs = self.left.formula.constants, self.right.formula.constants
+        return all(a.op == b.op for a, b in self.inputs) and all(
+            ours[name] == theirs[name] for name in ours.keys() & theirs.keys()
+        )
+
+    def given(self, index: int) -> Iterator[tuple[Node, str, tuple[str, ...]]]:
+        """What one formula reads: the node, the name of its values, and the left formula's names of its axes."""
+        for pair in self.inputs:
+            yield pair[index], name_of(pair[0]), pair[0].axes
+        for node in self.single[index]:
+            axes = tuple(self.axes.get(axis, axis) for axis in node.axes) if index else node.axes
+            yield node, name_of(node), axes
+
+    def sizes(self) -> Iterator[dict[str, int]]:
+        """A few different choices of sizes of the left formula that both formulas take."""
+        seen = []
+        for preferred in SIZES:
+            found = self._search(preferred, equal=preferred is SIZES[1])
+            if found is not None and found not in seen:
+                seen.append(found)
+                yield found
+
+    def special_sizes(self) -> Iterator[dict[str, int]]:
+        """Sizes around the whole numbers that the formulas name, one axis at a time, and with two axes equal.
+
+        They are where a formula that asks for a size or a position may answer differently.
+        """
+        named = sorted(
+            {n + d for n in _named(self.left) | _named(self.right) if 1 < n <= MAX_NAMED for d in (-1, 0, 1, 2)}
+        )
+        wanted = dict.fromkeys(axis for _, _, axes in self.given(0) for axis in axes)
+        small = (2, 1, 3, 4)
+        choices = [{axis: (size,)} for size in named for axis in wanted]
+        choices += [{one: (3,), other: (3,)} for one in wanted for other in wanted if one < other]
+        choices += [{axis: (size,)} for axis in wanted for size in (5, 8)]
+        for chosen in choices[:MAX_SPECIAL]:
+            found = self._search(small, chosen, equal=False)
+            if found is not None:
+                yield found
+
+    def _search(
+        self, preferred: Sequence[int], chosen: Mapping[str, Sequence[int]] | None = None, *, equal: bool
+    ) -> dict[str, int] | None:
+        """Sizes for all axes, going back where a fact of either formula is broken.
+
+        preferred: sizes to try, in order; chosen: those of some axes. equal: whether axes may well have equal sizes.
+        """
+        formula = self.left.formula
+        defined = {r.left.as_symbol() for r in formula.relations if r.relation == "="}
+        wanted = dict.fromkeys(axis for index in (0, 1) for _, _, axes in self.given(index) for axis in axes)
+        wanted |= dict.fromkeys(formula.fixed)
+        chosen = chosen or {}
+        order = sorted(wanted, key=lambda axis: (axis not in chosen, axis in defined))
+        stack: list[tuple[dict[str, int], Iterator[int]]] = [({}, iter((0,)))]
+        tried = 0
+        while stack and tried < MAX_TRIED:
+            known, choices = stack[-1]
+            choice = next(choices, None)
+            if choice is None:
+                stack.pop()
+                continue
+            tried += 1
+            extended = dict(known)
+            free = next((axis for axis in order if axis not in known), None)
+            if choice and free is not None:
+                extended[free] = choice
+            if complete(formula, extended, formula.constants) or self._other_sizes(extended) is None:
+                continue
+            free = next((axis for axis in order if axis not in extended), None)
+            if free is None:
+                return extended
+            used = list(extended.values())
+            rest = [*preferred, *_LARGER]
+            if not equal:
+                rest.sort(key=lambda size: (size > 9, size in used))
+            stack.append((extended, iter(chosen.get(free, rest))))
+        return None
+
+    def _other_sizes(self, known: Mapping[str, int]) -> dict[str, int] | None:
+        """The right formula's sizes, as far as the left one's are known; None if they break a fact."""
+        theirs = {axis: known[own] for axis, own in self.axes.items() if own in known}
+        for node, other in self.inputs:
+            for ours_axis, axis in zip(node.axes, other.axes, strict=True):
+                if ours_axis in known and theirs.setdefault(axis, known[ours_axis]) != known[ours_axis]:
+                    return None
+        formula = self.right.formula
+        return None if complete(formula, theirs, formula.constants) else theirs
+
+    def other_sizes(self, known: Mapping[str, int]) -> dict[str, int]:
+        found = self._other_sizes(known)
+        assert found is not None, "sizes are chosen to fit both formulas"
+        return found
+
+
+def name_of(node: Node) -> str:
+    assert isinstance(node.op, Declared)
+    return node.op.name
+
+
+def _named(side: Side) -> set[int]:
+    """The whole numbers that a formula mentions."""
+    found: set[float] = set(side.formula.constants.values())
+    for node in side.graph.nodes():
+        if isinstance(node.op, Literal):
+            found.add(node.op.value)
+        for size in node.op.scalars():
+            number = size.as_number()
+            found |= set() if number is None else {float(number)}
+    return {int(number) for number in found if math.isfinite(number) and number == int(number)}

@@ -1,0 +1,147 @@
+"""Operations that only move elements, in modular arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..graph import Node
+from ..ops import layout, selection
+from ..ops.base import Op
+from . import residues as field
+from .opaque import opaque
+from .values import Rule, Setting, Value, largest
+
+
+def _moved(change: Callable[[Tensor, tuple[str, ...], Node, Setting], Tensor]) -> Rule:
+    """An operation that only moves elements: the same on residues and on known values.
+
+    change: takes a tensor whose last dimensions are the operand's axes.
+    """
+
+    def rule(node: Node, operands: list[Value], setting: Setting) -> Value:
+        [x] = operands
+        known = None if x.known is None else change(x.known, x.axes, node, setting)
+        return Value(change(x.residues, x.axes, node, setting), node.axes, x.degree, known)
+
+    return rule
+
+
+def _dim(axes: Sequence[str], axis: str) -> int:
+    return axes.index(axis) - len(axes)
+
+
+def _ordered(tensor: Tensor, axes: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    front = tensor.ndim - len(axes)
+    return tensor.permute((*range(front), *(front + axes.index(axis) for axis in wanted)))
+
+
+def _reorder(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    return _ordered(tensor, axes, node.axes)
+
+
+def _same(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    return tensor
+
+
+def _repeated(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    front = tensor.shape[: tensor.ndim - len(axes)]
+    lengths = [setting.shape((axis,))[0] if axis in axes else 1 for axis in node.axes]
+    kept = [axis for axis in node.axes if axis in axes]
+    return _ordered(tensor, axes, kept).reshape(*front, *lengths).expand(*front, *setting.shape(node.axes))
+
+
+def _split(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    op = node.op
+    assert isinstance(op, layout.Split)
+    return tensor.unflatten(_dim(axes, op.source), setting.shape(op.targets))
+
+
+def _merge(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    op = node.op
+    assert isinstance(op, layout.Merge)
+    at = node.axes.index(op.target)
+    order = (*node.axes[:at], *op.sources, *node.axes[at + 1 :])
+    front = tensor.shape[: tensor.ndim - len(axes)]
+    return _ordered(tensor, axes, order).reshape(*front, *setting.shape(node.axes))
+
+
+def _slice(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    op = node.op
+    assert isinstance(op, selection.Slice)
+    count = setting.shape((op.target,))[0]
+    places = int(setting.size(op.start)) + int(setting.size(op.stride)) * torch.arange(count)
+    return tensor.index_select(_dim(axes, op.source), places)
+
+
+def _shift(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    op = node.op
+    assert isinstance(op, selection.Shift)
+    return _picked(tensor, _dim(axes, op.axis), torch.arange(setting.shape((op.axis,))[0]) - int(setting.size(op.by)))
+
+
+def _roll(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
+    op = node.op
+    assert isinstance(op, selection.Roll)
+    return tensor.roll(int(setting.size(op.by)), _dim(axes, op.axis))
+
+
+def _picked(tensor: Tensor, dim: int, places: Tensor) -> Tensor:
+    """The elements at places along a dimension, 0 for places outside."""
+    length = tensor.shape[dim]
+    inside = (places >= 0) & (places < length)
+    found = tensor.index_select(dim, places.clamp(0, length - 1))
+    return found * inside.reshape(-1, *([1] * (-dim - 1))).to(found.dtype)
+
+
+def _concat(node: Node, operands: list[Value], setting: Setting) -> Value:
+    op = node.op
+    assert isinstance(op, selection.Concat)
+    names = [
+        tuple(op.target if axis == source else axis for axis in operand.axes)
+        for source, operand in zip(op.sources, operands, strict=True)
+    ]
+    dim = node.axes.index(op.target)
+    parts = []
+    for operand, axes in zip(operands, names, strict=True):
+        wanted = list(setting.shape(node.axes))
+        wanted[dim] = operand.residues.shape[axes.index(op.target) + 2]
+        parts.append(Value(operand.residues, axes).over(node.axes).expand(2, field.TRIALS, *wanted))
+    return Value(torch.cat(parts, dim + 2), node.axes, largest(operands))
+
+
+def _take(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """A table read at known places."""
+    op = node.op
+    assert isinstance(op, selection.Take)
+    table, places = operands
+    if places.known is None or set(places.axes) & {axis for axis in table.axes if axis != op.axis}:
+        return opaque(node, operands, setting)
+    dim = table.axes.index(op.axis)
+    flat = places.known.reshape(-1)
+    order = (*table.axes[:dim], *places.axes, *table.axes[dim + 1 :])
+
+    def read(tensor: Tensor, front: int) -> Tensor:
+        found = tensor.index_select(front + dim, flat)
+        shape = (*found.shape[: front + dim], *places.known.shape, *found.shape[front + dim + 1 :])  # type: ignore[union-attr]
+        return _ordered(found.reshape(shape), order, node.axes)
+
+    known = None if table.known is None else read(table.known, 0)
+    return Value(read(table.residues, 2), node.axes, table.degree, known)
+
+
+MOVEMENTS: Mapping[type[Op], Rule] = {
+    layout.Reorder: _moved(_reorder),
+    layout.Rename: _moved(_same),
+    layout.Convert: _moved(_same),
+    layout.Broadcast: _moved(_repeated),
+    layout.Split: _moved(_split),
+    layout.Merge: _moved(_merge),
+    selection.Slice: _moved(_slice),
+    selection.Shift: _moved(_shift),
+    selection.Roll: _moved(_roll),
+    selection.Concat: _concat,
+    selection.Take: _take,
+}
