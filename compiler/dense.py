@@ -132,7 +132,7 @@ def _fused_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
         seen.append(make(GreaterEqual(), _lag(builder, op.query, op.key), make(Literal(0))))
     mask = seen[0] if seen else None
     for other in seen[1:]:
-        mask = make(And(), mask, other)
+        mask = other if mask is None else make(And(), mask, other)
     return _attention(builder, scores, mask, value, op.key)
 
 

@@ -202,7 +202,10 @@ def _equal(node: Node, operands: list[Value], setting: Setting) -> Value:
 def _where(node: Node, operands: list[Value], setting: Setting) -> Value:
     condition, x, y = (o.over(node.axes) for o in operands)
     value = reduced(times(condition, x) + times(reduced(1 - condition), y))
-    known = torch.where(*(o.known_over(node.axes) for o in operands)) if all_known(operands) else None
+    known = None
+    if all_known(operands):
+        decides, first, second = (o.known_over(node.axes) for o in operands)
+        known = torch.where(decides, first, second)
     chosen, *others = (o.degree for o in operands)
     return Value(value, node.axes, chosen * others[0] + chosen * others[1], known)
 
@@ -264,7 +267,8 @@ def _clamp(node: Node, operands: list[Value], setting: Setting) -> Value:
 
 
 def _pair(node: Node, operands: list[Value], setting: Setting) -> Value:
-    return extreme(node.axes, "max" if isinstance(node.op, pairs.Maximum) else "min", *operands, setting)
+    left, right = operands
+    return extreme(node.axes, "max" if isinstance(node.op, pairs.Maximum) else "min", left, right, setting)
 
 
 def extreme(axes: tuple[str, ...], word: str, left: Value, right: Value, setting: Setting) -> Value:
@@ -276,9 +280,8 @@ def extreme(axes: tuple[str, ...], word: str, left: Value, right: Value, setting
         first = a >= b if word == "max" else a <= b
         return Value(torch.where(first, x, y), axes, degree, torch.where(first, a, b))
     setting.unknowns.add(word)
-    both = sum(field.unknown(f"{word} side", [side[0]])[0] for side in torch.broadcast_tensors(x, y))
-    assert isinstance(both, Tensor)
-    return Value(field.unknown(word, [both]), axes, degree)
+    sides = [field.unknown(f"{word} side", [side[0]])[0] for side in (x, y)]
+    return Value(field.unknown(word, [sides[0] + sides[1]]), axes, degree)
 
 
 def _abs_of(node: Node, operands: list[Value], setting: Setting) -> Value:
@@ -301,7 +304,7 @@ def elementwise(node: Node, operands: list[Value], setting: Setting) -> Value:
     op = node.op
     name = f"{type(op).__name__}{sorted(attributes(op).items())}"
     setting.unknowns.add(op.spelling or type(op).__name__.lower())
-    shape = torch.broadcast_shapes(*(o.over(node.axes).shape for o in operands))
+    shape = torch.broadcast_shapes(*(o.over(node.axes).shape for o in operands))  # type: ignore[no-untyped-call]
     arguments = [o.over(node.axes).expand(shape)[0] for o in operands]
     return Value(field.unknown(name, arguments), node.axes, product_of(operands).unknown())
 

@@ -36,9 +36,9 @@ def evaluate(outputs: Sequence[Node], setting: Setting) -> list[Value]:
     return [found[output] for output in outputs]
 
 
-def _touched(node: Node) -> set[str]:
+def _touched(node: Node) -> list[str]:
     """Axes that are multiplied out while a node is evaluated."""
-    return {*node.axes, *(axis for operand in node.inputs for axis in operand.axes)}
+    return list({*node.axes, *(axis for operand in node.inputs for axis in operand.axes)})
 
 
 RULES: Mapping[type[Op], Rule] = {**ELEMENTS, **TOTALS, **MOVEMENTS}

@@ -74,7 +74,7 @@ def identity(matched: Matched, tested: Sequence[Mapping[str, int]]) -> Identity:
             continue
         error = -math.inf
         for one, other in zip(left, right, strict=True):
-            if not torch.equal(*torch.broadcast_tensors(one.residues[0], other.residues[0])):
+            if not torch.equal(*torch.broadcast_tensors(one.residues[0], other.residues[0])):  # type: ignore[no-untyped-call]
                 return Identity((), 0.0, frozenset(unknowns), unequal=True)
             difference = one.degree + other.degree
             error = max(error, _error(difference.above + difference.below))

@@ -56,7 +56,8 @@ def _repeated(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Settin
 def _split(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
     op = node.op
     assert isinstance(op, layout.Split)
-    return tensor.unflatten(_dim(axes, op.source), setting.shape(op.targets))
+    dim = _dim(axes, op.source)
+    return tensor.reshape(*tensor.shape[:dim], *setting.shape(op.targets), *tensor.shape[dim:][1:])
 
 
 def _merge(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:

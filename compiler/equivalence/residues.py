@@ -49,7 +49,7 @@ def times(left: Tensor, right: Tensor) -> Tensor:
 
 def power(base: Tensor, exponent: Tensor, modulus: Tensor) -> Tensor:
     """base ** exponent for exponents >= 0, by repeated squaring."""
-    base, exponent = torch.broadcast_tensors(base, exponent)
+    base, exponent = torch.broadcast_tensors(base, exponent)  # type: ignore[no-untyped-call]
     result = torch.ones_like(base)
     for _ in range(int(exponent.max().item()).bit_length() if exponent.numel() else 0):
         result = torch.where(exponent % 2 == 1, result * base % modulus, result)

@@ -69,7 +69,7 @@ class Search:
                 continue
             if difference < ROUNDING and difference < TIMES * self._noise(sizes, values, results, output):
                 continue
-            left, right = torch.broadcast_tensors(left, right)
+            left, right = torch.broadcast_tensors(left, right)  # type: ignore[no-untyped-call]
             return Counterexample(dict(sizes), seed, output, place, left[place].item(), right[place].item())
         return None
 
@@ -177,7 +177,7 @@ def _apart(left: Tensor, right: Tensor, tolerance: float, finite_only: bool) -> 
 
     Both are relative to the largest entry. Not a number equals itself.
     """
-    left, right = torch.broadcast_tensors(left, right)
+    left, right = torch.broadcast_tensors(left, right)  # type: ignore[no-untyped-call]
     scale = 1.0
     if not _is_real(left):
         wrong = (left != right).to(torch.float64)

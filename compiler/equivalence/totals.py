@@ -65,8 +65,8 @@ def _rooted(value: Value, setting: Setting) -> Value:
     return Value(root_of(value.residues), value.axes, value.degree.unknown())
 
 
-def _plus(value: Value, number: float) -> Value:
-    added = number(number).residues.reshape(2, field.TRIALS, *([1] * len(value.axes)))
+def _plus(value: Value, amount: float) -> Value:
+    added = number(amount).residues.reshape(2, field.TRIALS, *([1] * len(value.axes)))
     return Value(reduced(value.residues + added), value.axes, value.degree)
 
 

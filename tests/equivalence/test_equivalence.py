@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import attngraph
-from attngraph.compiler.equivalence import Equivalence, Side, Verdict, equivalent, identity
+from attngraph.compiler.equivalence import Equivalence, Side, Verdict, equivalent
 from attngraph.compiler.equivalence.identities import identity
 from attngraph.compiler.equivalence.matching import Matched
 from attngraph.compiler.formula import Formula
