@@ -310,7 +310,7 @@ def _steps(source: Source, steps: Sequence[Step]) -> str:
 
 
 def equiv(arguments: Namespace, console: Console) -> int:
-    """Only a proof is exit code 0."""
+    """Only a proof is exit code 0; a difference is 1, and so is doubt."""
     from .snippet import snippet
 
     chosen: list[Formula] = []
@@ -331,8 +331,12 @@ def equiv(arguments: Namespace, console: Console) -> int:
     left, right = chosen
     console.stage = f"comparing {arguments.left} with {arguments.right}"
     found = equivalent(Side(left, left.graph), Side(right, right.graph))
-    lines = [f"{found.verdict.value}: {left.name} and {right.name}, by {found.method}", f"  {found.confidence}"]
-    lines += [f"  at {', '.join(f'{axis} = {size}' for axis, size in sizes.items())}" for sizes in found.sizes]
+    where = ""
+    if found.verdict is Verdict.PROVED:
+        where = " for all sizes" if found.everywhere else " at the sizes below"
+    lines = [f"{found.verdict.value}{where}: {left.name} and {right.name}, by {found.method}", f"  {found.confidence}"]
+    tested = () if found.everywhere else found.sizes
+    lines += [f"  at {', '.join(f'{axis} = {size}' for axis, size in sizes.items())}" for sizes in tested]
     example = found.counterexample
     if example is not None:
         place = ", ".join(map(str, example.position))

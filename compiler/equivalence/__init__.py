@@ -8,11 +8,12 @@ sizes at which it is done.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 from ..dense import dense
 from ..graph import Graph, digest
 from ..simplify import simplify
-from .identities import identity
+from .identities import Identity, identity
 from .matching import Matched
 from .search import FINE, Manner, Search
 from .verdict import Counterexample, Equivalence, Side, Verdict
@@ -36,23 +37,25 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
         return Equivalence(Verdict.UNKNOWN, "signatures", matched)
     search = Search(matched)
     manners = tuple(Manner) if edges else (Manner.NORMAL, Manner.POSITIVE)
-    tested: list[dict[str, int]] = []
-    for number, sizes in enumerate(matched.sizes()):
-        for found in search.examples(sizes, len(Manner) * number, manners):
-            return _different(found)
-        tested.append(sizes)
+    tested = list(matched.sizes())
     if not tested:
         return Equivalence(Verdict.UNKNOWN, _RUN, "no sizes were found that both formulas take")
-    for sizes in matched.special_sizes():
-        for found in search.examples(sizes, 0, (Manner.NORMAL,)):
-            return _different(found)
+    exact: Identity | None = None
+    special = ((sizes, 0, (Manner.NORMAL,)) for sizes in matched.special_sizes())
+    plain = ((sizes, len(Manner) * number, manners) for number, sizes in enumerate(tested))
+    for sizes, seed, drawn in chain(plain, special):
+        for found, doubtful in search.examples(sizes, seed, drawn):
+            if doubtful:
+                exact = exact or identity(matched, tested)
+            if exact is None or not doubtful or not exact.proved:
+                return _different(found)
     if rules and matched.straight and _normal(left) == _normal(right):
         reason = "for all sizes, for finite values: both simplify to the same expression"
         return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
-    exact = identity(matched, tested)
+    exact = exact or identity(matched, tested)
     if exact.unequal and not exact.unknowns:
         for number, sizes in enumerate(tested):
-            for found in search.examples(sizes, len(Manner) * number, manners, FINE):
+            for found, _ in search.examples(sizes, len(Manner) * number, manners, FINE):
                 return _different(found)
     if exact.proved:
         return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)

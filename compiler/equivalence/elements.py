@@ -160,12 +160,19 @@ def _function(node: Node, operands: list[Value], setting: Setting) -> Value:
 
 def _decided(node: Node, operands: list[Value], setting: Setting) -> Value:
     """A function that is computed as it is where its operands are known, and unknown elsewhere."""
+    degree = product_of(operands).unknown()
     if all_known(operands):
         known = _DECIDED[type(node.op)](*(o.known_over(node.axes) for o in operands))
         if is_whole(known):
             return from_known(node, known)
     if type(node.op) in _COMPARED and not all_known(operands):
         return _compared(node, operands, setting)
+    if isinstance(node.op, functions.Ceil):  # -floor(-x)
+        setting.unknowns.add("floor")
+        return Value(_negated(field.unknown("floor", [_negated(operands[0].residues)[0]])), node.axes, degree)
+    if isinstance(node.op, functions.Floor):
+        setting.unknowns.add("floor")
+        return Value(field.unknown("floor", [operands[0].residues[0]]), node.axes, degree)
     return elementwise(node, operands, setting)
 
 
@@ -272,16 +279,17 @@ def _pair(node: Node, operands: list[Value], setting: Setting) -> Value:
 
 
 def extreme(axes: tuple[str, ...], word: str, left: Value, right: Value, setting: Setting) -> Value:
-    """The larger or smaller of two values, in whichever order they stand."""
+    """The larger or smaller of two values, in whichever order they stand. The smaller is -max(-x, -y)."""
     x, y = left.over(axes), right.over(axes)
     degree = (left.degree * right.degree).unknown()
     if left.known is not None and right.known is not None:
         a, b = left.known_over(axes), right.known_over(axes)
         first = a >= b if word == "max" else a <= b
         return Value(torch.where(first, x, y), axes, degree, torch.where(first, a, b))
-    setting.unknowns.add(word)
-    sides = [field.unknown(f"{word} side", [side[0]])[0] for side in (x, y)]
-    return Value(field.unknown(word, [sides[0] + sides[1]]), axes, degree)
+    setting.unknowns.add("max")
+    sign = 1 if word == "max" else -1
+    sides = [field.unknown("max side", [reduced(sign * side)[0]])[0] for side in (x, y)]
+    return Value(reduced(sign * field.unknown("max", [sides[0] + sides[1]])), axes, degree)
 
 
 def _abs_of(node: Node, operands: list[Value], setting: Setting) -> Value:
@@ -296,7 +304,7 @@ def _relu(node: Node, operands: list[Value], setting: Setting) -> Value:
     [x] = operands
     if x.known is not None:
         return Value(torch.where(x.known > 0, x.residues, 0), node.axes, x.degree, x.known.clamp(min=0))
-    return elementwise(node, operands, setting)
+    return extreme(node.axes, "max", x, number(0), setting)
 
 
 def elementwise(node: Node, operands: list[Value], setting: Setting) -> Value:

@@ -13,6 +13,7 @@ import torch
 
 from ..dense import dense
 from ..formula import Formula
+from ..types import Kind
 from . import residues
 from .exact import evaluate
 from .matching import Matched, name_of
@@ -95,6 +96,8 @@ def _exactly(matched: Matched, sizes: Mapping[str, int], index: int, unknowns: s
         for node, name, axes in matched.given(index)
     }
     axes = matched.axes if index else {}
+    if any(node.type.kind is Kind.BOOL for node, _, _ in matched.given(index)):
+        unknowns.add("masks")  # any numbers, not only 0 and 1
     setting = Setting(inputs, _all_sizes(side.formula, own), axes, unknowns)
     return evaluate(dense(side.graph.outputs, side.formula.builder), setting)
 

@@ -8,12 +8,32 @@ from dataclasses import dataclass
 
 from ..emit.arguments import complete
 from ..graph import Node
+from ..ops.arithmetic import FloorDivide, Modulo
+from ..ops.functions import Ceil, Floor
 from ..ops.leaves import Declared, Literal
+from ..ops.logic import Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual
+from ..ops.pairs import Maximum, Minimum
 from .verdict import Side
 
+_DECIDING = (
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    FloorDivide,
+    Modulo,
+    Maximum,
+    Minimum,
+    Floor,
+    Ceil,
+)
 MAX_TRIED = 4000
+MAX_TRIED_SPECIAL = 60
 MAX_NAMED = 600  # whole numbers of formulas that sizes are tried around
-MAX_SPECIAL = 60
+MAX_SPECIAL = 48
+MAX_DRAWN = 5000  # elements of inputs at sizes that are special
 #: sizes that are tried for axes, in order: all different, all equal, with ones
 SIZES = ((3, 2, 4, 5, 6, 7, 8, 9, 1), (4, 2, 3, 6, 8, 9, 1, 5), (1, 2, 4, 3, 6, 9))
 _LARGER = (12, 14, 16, 28, 32, 49, 64, 98, 128, 196, 256)
@@ -99,25 +119,37 @@ class Matched:
 
         They are where a formula that asks for a size or a position may answer differently.
         """
-        named = sorted(
-            {n + d for n in _named(self.left) | _named(self.right) if 1 < n <= MAX_NAMED for d in (-1, 0, 1, 2)}
-        )
+        if not any(_asks(node) for side in (self.left, self.right) for node in side.graph.nodes()):
+            return
+        mentioned = {number for number in _named(self.left) | _named(self.right) if number > 1}
+        numbers = {n for n in mentioned | {math.isqrt(n) for n in mentioned} if n <= MAX_NAMED}
+        named = sorted({number + near for number in numbers for near in (-1, 0, 1, 2)})
         wanted = dict.fromkeys(axis for _, _, axes in self.given(0) for axis in axes)
         small = (2, 1, 3, 4)
         choices = [{axis: (size,)} for size in named for axis in wanted]
         choices += [{one: (3,), other: (3,)} for one in wanted for other in wanted if one < other]
         choices += [{axis: (size,)} for axis in wanted for size in (5, 8)]
         for chosen in choices[:MAX_SPECIAL]:
-            found = self._search(small, chosen, equal=False)
-            if found is not None:
+            found = self._search(small, chosen, equal=False, most=MAX_TRIED_SPECIAL)
+            if found is not None and self._elements(found) <= MAX_DRAWN:
                 yield found
 
+    def _elements(self, sizes: Mapping[str, int]) -> int:
+        """How many numbers the left formula reads."""
+        return sum(math.prod(sizes[axis] for axis in axes) for _, _, axes in self.given(0))
+
     def _search(
-        self, preferred: Sequence[int], chosen: Mapping[str, Sequence[int]] | None = None, *, equal: bool
+        self,
+        preferred: Sequence[int],
+        chosen: Mapping[str, Sequence[int]] | None = None,
+        *,
+        equal: bool,
+        most: int = MAX_TRIED,
     ) -> dict[str, int] | None:
         """Sizes for all axes, going back where a fact of either formula is broken.
 
         preferred: sizes to try, in order; chosen: those of some axes. equal: whether axes may well have equal sizes.
+        most: how many sizes are tried.
         """
         formula = self.left.formula
         defined = {r.left.as_symbol() for r in formula.relations if r.relation == "="}
@@ -127,7 +159,7 @@ class Matched:
         order = sorted(wanted, key=lambda axis: (axis not in chosen, axis in defined))
         stack: list[tuple[dict[str, int], Iterator[int]]] = [({}, iter((0,)))]
         tried = 0
-        while stack and tried < MAX_TRIED:
+        while stack and tried < most:
             known, choices = stack[-1]
             choice = next(choices, None)
             if choice is None:
@@ -169,6 +201,16 @@ class Matched:
 def name_of(node: Node) -> str:
     assert isinstance(node.op, Declared)
     return node.op.name
+
+
+def _asks(node: Node) -> bool:
+    """Whether a size or a position decides something, or elements are told by where they are."""
+    return not node.type.batched and not node.op.separable and bool(node.inputs) and not node.op.differentiable
+
+
+def _asks(node: Node) -> bool:
+    """Whether a size or a position decides something."""
+    return not node.type.batched and isinstance(node.op, _DECIDING)
 
 
 def _named(side: Side) -> set[int]:

@@ -10,8 +10,11 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
+from ..emit import Generated, emit
+from ..emit.arguments import constructor_arguments
+from ..emit.settle import plan_sizes
 from ..graph import Node
-from ..module import compile as build
+from ..loader import load_class
 from ..ops.leaves import Literal
 from ..types import Kind
 from .matching import Matched, name_of
@@ -46,18 +49,19 @@ class Search:
     """A search for a counterexample to two formulas. It keeps the modules that it has built."""
 
     matched: Matched
+    _sources: dict[int, Generated] = field(default_factory=dict)
     _modules: dict[tuple[object, ...], nn.Module] = field(default_factory=dict)
 
     def examples(
         self, sizes: Mapping[str, int], seed: int, manners: Sequence[Manner] = _ALL, tolerance: float = TOLERANCE
-    ) -> Iterator[Counterexample]:
-        """Places where the values differ. seed: a multiple of the number of manners."""
+    ) -> Iterator[tuple[Counterexample, bool]]:
+        """Places where the values differ, and whether rounding may be why."""
         for manner in manners:
             found = self._example(sizes, seed + manner.value, tolerance)
             if found is not None:
                 yield found
 
-    def _example(self, sizes: Mapping[str, int], seed: int, tolerance: float) -> Counterexample | None:
+    def _example(self, sizes: Mapping[str, int], seed: int, tolerance: float) -> tuple[Counterexample, bool] | None:
         values = self._draw_all(sizes, seed)
         results = [self._run(index, sizes, values) for index in (0, 1)]
         if results[0] is None or results[1] is None:
@@ -70,7 +74,8 @@ class Search:
             if difference < ROUNDING and difference < TIMES * self._noise(sizes, values, results, output):
                 continue
             left, right = torch.broadcast_tensors(left, right)  # type: ignore[no-untyped-call]
-            return Counterexample(dict(sizes), seed, output, place, left[place].item(), right[place].item())
+            found = Counterexample(dict(sizes), seed, output, place, left[place].item(), right[place].item())
+            return found, finite_only or difference < ROUNDING
         return None
 
     def _draw_all(self, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
@@ -121,10 +126,16 @@ class Search:
         return list(result) if isinstance(result, tuple) else [result]
 
     def _module(self, index: int, side: Side, sizes: Mapping[str, int]) -> nn.Module:
+        """The generated module; its source is the same for all sizes."""
         fixed = {axis: sizes[axis] for axis in side.formula.fixed if axis in sizes}
         key = (index, *sorted(fixed.items()))
         if key not in self._modules:
-            self._modules[key] = build(side.formula, side.graph, sizes=fixed).double()
+            if index not in self._sources:
+                self._sources[index] = emit(side.formula, side.graph)
+            settled = plan_sizes(side.formula)
+            known, constants = constructor_arguments(side.formula, settled, fixed)
+            arguments = [*(known[axis] for axis in settled.given), *(constants[name] for name in settled.constants)]
+            self._modules[key] = load_class(self._sources[index])(*arguments).double()
         return self._modules[key]
 
 
@@ -148,7 +159,10 @@ def draw(node: Node, shape: Sequence[int], manner: Manner, numbers: Sequence[flo
         case Kind.BOOL:
             return torch.rand(shape) < (0.1, 0.9, 0.6, 0.5, 0.0, 1.0)[manner.value]
         case Kind.INT:
-            return torch.randint(*((0, 2), (0, 3), (0, 2), (-2, 5), (1, 2), (0, 40))[manner.value], shape)
+            if manner is Manner.NAMED:
+                named = torch.tensor([0, *(int(number) for number in numbers if abs(number) < 2**31)])
+                return named[torch.randint(len(named), shape)] + torch.randint(-1, 2, shape)
+            return torch.randint(*((0, 2), (0, 3), (0, 2), (0, 0), (1, 2), (0, 40))[manner.value], shape)
         case Kind.COMPLEX:
             return torch.randn(shape, dtype=torch.complex128)
     values = torch.randn(shape, dtype=torch.float64)

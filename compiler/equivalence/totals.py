@@ -114,10 +114,12 @@ def _reduction(node: Node, operands: list[Value], setting: Setting) -> Value:
             known = x.known.amax(dims) if isinstance(op, reductions.Max) else x.known.amin(dims)
             if is_whole(known):
                 return from_known(node, known)
-    setting.unknowns.add(op.spelling)
-    sides = field.unknown(f"{op.spelling} side", [x.residues[0]])[:1]
+    setting.unknowns.add("max" if isinstance(op, reductions.Min) else op.spelling)
+    sign, word = (-1, "max") if isinstance(op, reductions.Min) else (1, op.spelling)
+    sides = field.unknown(f"{word} side", [reduced(sign * x.residues)[0]])[:1]
     total = Value(sides.expand(2, *sides.shape[1:]), x.axes, x.degree.unknown())
-    return Value(field.unknown(op.spelling, [_total(total, op.axes).residues[0]]), node.axes, x.degree.unknown())
+    found = field.unknown(word, [_total(total, op.axes).residues[0]])
+    return Value(reduced(sign * found), node.axes, x.degree.unknown())
 
 
 def _power_of(x: Value, axes: Sequence[str]) -> Degree:
