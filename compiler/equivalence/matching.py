@@ -204,11 +204,6 @@ def name_of(node: Node) -> str:
 
 
 def _asks(node: Node) -> bool:
-    """Whether a size or a position decides something, or elements are told by where they are."""
-    return not node.type.batched and not node.op.separable and bool(node.inputs) and not node.op.differentiable
-
-
-def _asks(node: Node) -> bool:
     """Whether a size or a position decides something."""
     return not node.type.batched and isinstance(node.op, _DECIDING)
 
