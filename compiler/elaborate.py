@@ -581,7 +581,9 @@ class _Elaborator:
         if isinstance(op, Softmax) and not given:
             masked = _mask_of(nodes[0])
             if masked is not None:
-                scores, mask = masked
+                scores, mask, hides = masked
+                if hides:
+                    mask = self.make(logic.Not(), (mask,), call.arguments[0].span) or mask
                 axes = nodes[0].axes
                 op, nodes = Softmax(op.axes, given=("mask",)), (scores, mask)
                 places = (call.arguments[0].span, call.arguments[0].span)
@@ -748,12 +750,13 @@ class _Elaborator:
         return self.make(replace(node.op, summed=op.axes), (x, kernel), span)
 
 
-def _mask_of(node: Node) -> tuple[Node, Node] | None:
-    """(s, c) where the node is `where(c, s, -inf)`."""
+def _mask_of(node: Node) -> tuple[Node, Node, bool] | None:
+    """(s, c, whether c hides) where the node is `where(c, s, -inf)`, or `where(c, -inf, s)`, which hides."""
     if isinstance(node.op, logic.Where):
         condition, scores, other = node.inputs
-        if isinstance(other.op, Literal) and other.op.value == -math.inf and scores.axes:
-            return scores, condition
+        for shown, hidden, hides in ((scores, other, False), (other, scores, True)):
+            if isinstance(hidden.op, Literal) and hidden.op.value == -math.inf and shown.axes:
+                return shown, condition, hides
     return None
 
 

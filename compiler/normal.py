@@ -111,7 +111,7 @@ def normal_form(root: Node, builder: Builder, names: Names, policy: Policy) -> S
 
 def is_sum(node: Node) -> bool:
     """Whether a node sums over a product: the places where the order of evaluation matters."""
-    return isinstance(node.op, Contraction | Sum | Mean) and node.type.kind in (Kind.REAL, Kind.COMPLEX)
+    return isinstance(node.op, Contraction | Sum | Mean) and node.type.kind is not Kind.BOOL
 
 
 class _Reader:
@@ -141,7 +141,7 @@ class _Reader:
     def _open(self, node: Node, inverse: bool, renaming: dict[str, str], root: bool) -> list[Term] | None:
         """The terms of a node that can be taken apart, else None."""
         op = node.op
-        if self.count <= MAX_FACTORS and node.type.kind in (Kind.REAL, Kind.COMPLEX):
+        if self.count <= MAX_FACTORS and node.type.kind is not Kind.BOOL:
             match op:
                 case Multiply():
                     return self._product([self.read(operand, inverse, renaming) for operand in node.inputs])
@@ -198,7 +198,7 @@ class _Reader:
         op = node.op
         power = op.exponent if isinstance(op, IntegerPower) else 2
         inner = node.inputs[0]
-        while isinstance(inner.op, Multiply | Divide | Reorder | Rename | Negative):
+        while isinstance(inner.op, Add | Subtract | Multiply | Divide | Reorder | Rename | Negative):
             inner = next((o for o in inner.inputs if o.axes), inner.inputs[0])
         return 2 <= power <= MAX_POWER and is_sum(inner) and self.policy.opens(inner)
 

@@ -110,7 +110,7 @@ def _product_of(
     numbers = [f for f in factors if not f.axes and not f.node.type.batched and not f.node.op.is_given()]
     inner = [f for f in factors if f not in numbers]
     if not inner:
-        inner = [Factor(setting.builder.make(Literal(1.0)))]
+        inner = [Factor(setting.builder.make(Literal(1)))]
     tree = _Search(inner, bound, setting.size).best()
     return _Emitter(setting.builder, inner, axes, numbers, setting.size).build(tree), tree.cost
 
@@ -120,15 +120,17 @@ def written_cost(root: Node, form: SumProduct, size: Callable[[str], float]) -> 
     return graph_cost(root, frozenset(factor.node for term in form.terms for factor in term.factors), size)
 
 
-def graph_cost(root: Node, leaves: frozenset[Node], size: Callable[[str], float]) -> float:
-    """The cost of computing a node from some leaves."""
+def graph_cost(
+    root: Node, leaves: frozenset[Node], size: Callable[[str], float], *, absorbed: bool = False
+) -> float:
+    """The cost of computing a node from some leaves. absorbed: count also what computes a factor as well as the sum."""
     total, seen, stack = 0.0, set(leaves), [root]
     while stack:
         node = stack.pop()
         if node in seen or not node.inputs:
             continue
         seen.add(node)
-        if isinstance(node.op, Lowering) and node.op.absorbs:
+        if isinstance(node.op, Lowering) and node.op.absorbs and not absorbed:
             continue
         stack.extend(node.inputs)
         if isinstance(node.op, Reorder | Rename) or not node.axes:

@@ -13,15 +13,17 @@ from .facts.cost import Sequence
 from .facts.ranges import Range, ranges
 from .formula import Formula
 from .graph import Graph, Node, topological
-from .lowerings.causal import normalised
 from .lowerings.batches import over_batch
+from .lowerings.causal import normalised
 from .lowerings.fused import FusedSoftmax
+from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
 from .normal import Names, Policy, SumProduct, is_sum, normal_form
 from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
 from .ops.normalisations import Softmax
-from .order import Setting, evaluate, written_cost
+from .ops.reductions import Sum
+from .order import Setting, evaluate, graph_cost, written_cost
 from .render import text
 from .report import Step
 from .separation import REASONS
@@ -32,6 +34,7 @@ ORDER = (
     "a sum of products may be evaluated in any order; a factor without the summed axis moves out of the sum",
 )
 RUNNING_SUM = ("running sum", "under a causal mask, a sum over earlier positions extends the one before")
+CLEARLY = 4.0  # how much cheaper blocks must be than an algorithm of the portfolio
 SEQUENCE_SIZE = 2.0**20
 OTHER_SIZE = 48.0
 
@@ -72,6 +75,9 @@ class _Planner:
         self.sizes: dict[str, float] = {}
         self.coupling: dict[Node, bool] = {}
         self.ranges: dict[Node, Range] = {}
+        self.local: dict[Node, Local | None] = {}
+        self.pairs: frozenset[tuple[str, str]] = frozenset()  # of blocks
+        self.called: dict[Node, str] = {}  # names of what the plan makes
         self.settled: set[Node] = set()  # made by the choice of an order, which is not to be made again
 
     def run(self) -> Plan:
@@ -79,7 +85,7 @@ class _Planner:
             self._visit(output)
         outputs = tuple(over_batch(self.planned[node], node, self.builder) for node in self.formula.graph.outputs)
         names: dict[Node, str] = {}
-        for node, name in self.formula.graph.names.items():
+        for node, name in (*self.formula.graph.names.items(), *self.called.items()):
             if node in self.planned:
                 names.setdefault(self.planned[node], name)
         graph = Graph(outputs, names)
@@ -121,9 +127,33 @@ class _Planner:
         """The node itself, or a cheaper evaluation of the same sum of products."""
         if not is_sum(node) or node in self.settled:
             return node
+        chosen, form = self._ordered(node)
+        local = self._localised(node, chosen)
+        if local is not None:
+            return local
+        if chosen is node:
+            return node
+        apart: set[Node] = set()
+        for original, written in form.apart:
+            apart.update(made for made in topological([written]) if made not in self.users)
+            for made in apart:
+                self.origins.setdefault(made, original)
+        softmax = next((f.node for t in form.terms for f in t.factors if isinstance(f.node.op, Softmax)), None)
+        for made in topological([chosen]):
+            if isinstance(made.op, FusedSoftmax) and softmax is not None:
+                self.origins.setdefault(made, self.origins.get(softmax, softmax))
+            if made not in self.users:
+                self.origins.setdefault(made, self.origins.get(node, node))
+                if made not in apart:
+                    self.settled.add(made)
+        self._record(node, chosen, self._reasons(chosen, form))
+        return chosen
+
+    def _ordered(self, node: Node) -> tuple[Node, SumProduct]:
+        """The node in the cheapest order of evaluation; the node itself, if it is as cheap as any."""
         form = normal_form(node, self.builder, self.names, Policy(self._opens, self._couples, self._range_of))
         if self._is_plain(form):
-            return node
+            return node, form
         setting = Setting(
             builder=self.builder,
             size=self._size,
@@ -134,23 +164,39 @@ class _Planner:
             names=self.names,
         )
         chosen, cost = evaluate(form, setting)
-        if chosen is node or cost >= written_cost(node, form, self._size):
-            return node
-        apart: set[Node] = set()
-        for original, written in form.apart:
-            apart.update(made for made in topological([written]) if made not in self.users)
-            for made in apart:
-                self.origins.setdefault(made, original)
-        softmax = next((f.node for t in form.terms for f in t.factors if isinstance(f.node.op, Softmax)), None)
-        for made in topological([chosen]):
-            if isinstance(made.op, FusedSoftmax) and softmax is not None:
-                self.origins.setdefault(made, softmax)
-            if made not in self.users:
-                self.origins.setdefault(made, node)
-                if made not in apart:
-                    self.settled.add(made)
-        self._record(node, chosen, form)
-        return chosen
+        if chosen.type.kind is not node.type.kind or cost >= written_cost(node, form, self._size):
+            return node, form
+        return chosen, form
+
+    def _localised(self, node: Node, chosen: Node) -> Node | None:
+        """The sum over blocks of queries and the keys that they see, where that is clearly cheaper."""
+        local = self._local(node)
+        if local is None:
+            return None
+        costs = [graph_cost(n, local.leaves, self._size, absorbed=True) for n in (local.node, chosen)]
+        if costs[0] * CLEARLY >= costs[1]:
+            return None
+        fresh = [made for made in topological([local.node]) if made not in self.users]
+        for made in fresh:
+            self.origins.setdefault(made, local.counterpart.get(made, node))
+            self.users[made] = []
+        for made in fresh:
+            for operand in made.inputs:
+                if operand in fresh:
+                    self.users[operand].append(made)
+        self.called.update(local.names)
+        self.pairs |= local.pairs
+        self._record(node, local.inner, local.rules)
+        return local.node
+
+    def _local(self, node: Node) -> Local | None:
+        """The sum over blocks, if every query sees few of the keys."""
+        if node not in self.local:
+            formula = self.formula
+            self.local[node] = None
+            if isinstance(node.op, Contraction | Sum) and any(self._couples(operand) for operand in node.inputs):
+                self.local[node] = localise(node, self.builder, formula.facts, formula.constants, self.names)
+        return self.local[node]
 
     def _is_plain(self, form: SumProduct) -> bool:
         """Whether there is nothing to choose: one sum over two factors, neither of which couples."""
@@ -159,9 +205,12 @@ class _Planner:
         return not any(self._couples(factor.node) for factor in form.terms[0].factors)
 
     def _opens(self, node: Node) -> bool:
-        """A nested sum is opened if nothing else needs it, or if building it costs more than linear."""
+        """A nested sum is opened if nothing else needs it, or if building it costs more than linear.
+
+        One that is local stays closed: its order is chosen inside the blocks.
+        """
         users = self.users.get(node)
-        if users is None:
+        if users is None or self._local(node) is not None:
             return False
         return (len(users) == 1 and node not in self.formula.graph.outputs) or self._couples(node)
 
@@ -170,9 +219,10 @@ class _Planner:
         return users is not None and len(users) == 1 and node not in self.formula.graph.outputs
 
     def _couples(self, node: Node) -> bool:
-        """Whether the value itself grows faster than the tokens."""
+        """Whether the value itself grows faster than the tokens, or couples the queries of a block with their keys."""
         if node not in self.coupling:
-            self.coupling[node] = not self.sequence.is_linear(node.type.volume())
+            in_block = any(query in node.axes and key in node.axes for query, key in self.pairs)
+            self.coupling[node] = in_block or not self.sequence.is_linear(node.type.volume())
         return self.coupling[node]
 
     def _range_of(self, node: Node) -> Range:
@@ -195,17 +245,19 @@ class _Planner:
                 self.sizes[axis] = float("inf")
         return self.sizes[axis]
 
-    def _record(self, node: Node, chosen: Node, form: SumProduct) -> None:
-        span = self.formula.origins.get(node)
-        if span is None:
-            return
-        names = self.formula.graph.names
+    def _reasons(self, chosen: Node, form: SumProduct) -> dict[str, str]:
         made = [new.op for new in topological([chosen]) if new not in self.users]
         reasons = {rule: REASONS[rule] for rule in form.rules}
         reasons |= {op.rule: op.why for op in made if isinstance(op, Lowering)}
         reasons |= [RUNNING_SUM for op in made if isinstance(op, CumulativeSum)]
         reasons |= [ORDER for op in made if isinstance(op, Contraction)]
-        reasons = reasons or dict([ORDER])
+        return reasons or dict([ORDER])
+
+    def _record(self, node: Node, chosen: Node, reasons: Mapping[str, str]) -> None:
+        span = self.formula.origins.get(self.origins.get(node, node))
+        if span is None:
+            return
+        names = {**self.called, **self.formula.graph.names}
         self.steps.append(
             Step(
                 rule=", ".join(reasons),

@@ -22,7 +22,6 @@ from .lowerings.batches import OverBatch
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
 from .lowerings.memory import Continued, Recent, Remember
-from .lowerings.toeplitz import ToeplitzProduct
 from .ops.arithmetic import Add
 from .ops.base import Carried, Op
 from .ops.contraction import Contraction
@@ -88,8 +87,8 @@ def remembered(found: Recurrence) -> list[str]:
 
 def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
     """A graph of the formula, as written or planned, piece by piece; or why it cannot be."""
-    if any(isinstance(node.op, ToeplitzProduct) for node in graph):
-        graph = formula.graph  # a transform of the whole sequence; as written it is a sum over earlier positions
+    if _of_whole_sequences(formula, graph):
+        graph = formula.graph  # as written it is a sum over earlier positions
     refused = _refusal(formula, graph)
     if refused is not None:
         return refused
@@ -99,6 +98,15 @@ def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
         return error.refusal
     except GraphTooLarge as error:
         return Refusal(f"piece by piece it has {error}")
+
+
+def _of_whole_sequences(formula: Formula, graph: Graph) -> bool:
+    """Whether a plan has axes that the text has not and that grow: lags of a transform, blocks of queries."""
+    canonical = formula.facts.canonical
+    counted = {s for axis in formula.sequence for s in canonical(Poly.symbol(axis)).symbols()}
+    counted -= formula.constants.keys()
+    made = {axis for node in graph for axis in node.axes} - {axis for node in formula.graph for axis in node.axes}
+    return any(canonical(Poly.symbol(axis)).symbols() & counted for axis in made)
 
 
 class _Refused(Exception):

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from .facts.ranges import Range
 from .graph import Builder, Node
 from .ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
-from .ops.functions import Abs, Cos, Exp, Relu, Sin
+from .ops.functions import Abs, Cos, Exp, Log, Relu, Sin
 from .ops.layout import Rename
 from .ops.leaves import Literal, Size
 from .ops.logic import Where
 from .ops.normalisations import L1Normalize, Softmax
 from .ops.pairs import Clamp, Maximum, Minimum
 from .ops.reductions import Sum
+from .ops.selection import Take
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ REASONS = {
     "exponential of a sum": "exp(a + b) = exp(a) * exp(b)",
     "cosine of a sum": "cos(a + b) = cos(a)*cos(b) - sin(a)*sin(b)",
     "sine of a sum": "sin(a + b) = sin(a)*cos(b) + cos(a)*sin(b)",
+    "mask under an exponential": "exp(where(c, x, -inf)) is where(c, exp(x), 0)",
+    "exponential of a logarithm": "exp(log(a) + b) = a * exp(b), where a is not negative",
     "mask as a factor": "where(c, x, 0) is x times the indicator of c",
     "known sign": "relu, abs and bounds leave a value alone that never crosses them",
     "normalised by a sum": "l1_normalize of values that are not negative divides them by their sum",
@@ -53,7 +56,13 @@ def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) ->
             return _divided_by_sum(node, builder) if range_of(node.inputs[0]).non_negative else None
         case Softmax():
             return _without_shift(node, builder)
-        case Exp() | Cos() | Sin():
+        case Exp():
+            return (
+                _mask_under_exp(node, builder)
+                or _exp_of_log(node, builder, range_of)
+                or _function_of_a_sum(node, builder)
+            )
+        case Cos() | Sin():
             return _function_of_a_sum(node, builder)
         case Where():
             return _mask(node, builder)
@@ -70,6 +79,51 @@ def _mask(node: Node, builder: Builder) -> Apart | None:
         indicator = builder.make(Where(), condition, zero, one)
         return Apart(builder.make(Multiply(), indicator, no), "mask as a factor")
     return None
+
+
+def _mask_under_exp(node: Node, builder: Builder) -> Apart | None:
+    [choice] = node.inputs
+    if not isinstance(choice.op, Where):
+        return None
+    condition, yes, no = choice.inputs
+    zero, minus = builder.make(Literal(0.0)), float("-inf")
+    if isinstance(no.op, Literal) and no.op.value == minus:
+        chosen = (builder.make(Exp(), yes), zero)
+    elif isinstance(yes.op, Literal) and yes.op.value == minus:
+        chosen = (zero, builder.make(Exp(), no))
+    else:
+        return None
+    return Apart(builder.make(Where(), condition, *chosen), "mask under an exponential")
+
+
+def _exp_of_log(node: Node, builder: Builder, range_of: Callable[[Node], Range]) -> Apart | None:
+    """exp(log(a) - log(b) + c) = a / b * exp(c)."""
+    logarithms: list[tuple[Node, bool]] = []
+    rest: list[tuple[Node, bool]] = []
+    stack = [(node.inputs[0], False)]
+    while stack:
+        term, minus = stack.pop()
+        match term.op:
+            case Add():
+                stack += [(operand, minus) for operand in term.inputs]
+            case Subtract():
+                stack += [(term.inputs[0], minus), (term.inputs[1], not minus)]
+            case Negative():
+                stack.append((term.inputs[0], not minus))
+            case Log() if range_of(term.inputs[0]).non_negative:
+                logarithms.append((term.inputs[0], minus))
+            case _:
+                rest.append((term, minus))
+    if not logarithms:
+        return None
+    result: Node | None = None
+    for term, minus in reversed(rest):
+        signed = builder.make(Negative(), term) if minus else term
+        result = signed if result is None else builder.make(Add(), result, signed)
+    result = builder.make(Literal(1.0)) if result is None else builder.make(Exp(), result)
+    for value, minus in reversed(logarithms):
+        result = builder.make(Divide() if minus else Multiply(), result, value)
+    return Apart(result, "exponential of a logarithm")
 
 
 def _never_bounded(node: Node, range_of: Callable[[Node], Range]) -> Node | None:
@@ -141,7 +195,8 @@ def _is_difference(node: Node) -> bool:
         node = max(node.inputs, key=lambda operand: len(operand.axes))
     if not isinstance(node.op, Subtract):
         return False
-    level, before = node.inputs
+    # in a block, both are taken at the positions of the block
+    level, before = (side.inputs[0] if isinstance(side.op, Take) else side for side in node.inputs)
     return isinstance(before.op, Rename) and before.inputs[0] is level
 
 

@@ -533,13 +533,22 @@ def _grow_atom(atom: str, power: int, axes: frozenset[str] | None) -> set[Growth
             tuple((name, (-(-p // 2), q)) for name, (p, q) in grown) for grown in growth(atom.arguments[0], axes=axes)
         }
     elif atom.function == "quotient":
-        base = set(growth(atom.arguments[0], axes=axes))
+        base = {_times(term, below) for term in growth(atom.arguments[0], axes=axes) for below in _below(atom, axes)}
     else:
         base = set().union(*(growth(argument, axes=axes) for argument in atom.arguments)) or {()}
     result: set[Growth] = {()}
     for _ in range(power):
         result = {_times(a, b) for a in result for b in base}
     return result
+
+
+def _below(quotient: Atom, axes: frozenset[str] | None) -> set[Growth]:
+    """What the denominator of a quotient is at least, inverted: any of its terms, if it adds and subtracts nothing."""
+    below = quotient.arguments[1]
+    if any(c < 0 or any(p < 0 or isinstance(a, Atom) for a, p in m) for m, c in below.terms.items()):
+        return {()}
+    terms = growth(below, axes=axes)
+    return {tuple((name, (-p, -q)) for name, (p, q) in term) for term in sorted(terms)[:1]}
 
 
 def _times(left: Growth, right: Growth) -> Growth:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -12,9 +12,9 @@ from .ops.arithmetic import Add, Divide, FloorDivide, Multiply, Negative, Subtra
 from .ops.functions import Abs
 from .ops.layout import Rename
 from .ops.leaves import Literal, Position, Size
-from .ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual
+from .ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or
 from .ops.selection import Take
-from .sizes import ZERO, Facts, Poly, Truth
+from .sizes import ZERO, Facts, Number, Poly, Truth
 
 
 @dataclass(frozen=True)
@@ -53,56 +53,103 @@ def affine(node: Node, depth: int = 0) -> Affine | None:
             if left is None or right is None:
                 return None
             if isinstance(node.op, Multiply):
+                if not left.positions and not right.positions:
+                    return Affine({}, left.offset * right.offset)
                 for one, other in ((left, right), (right, left)):
                     factor = one.offset.as_number() if not one.positions else None
                     if factor is not None:
                         return other.scaled(factor)
                 return None
             return left.minus(right if isinstance(node.op, Subtract) else right.scaled(-1))
+        case FloorDivide():
+            left, right = (affine(operand, depth + 1) for operand in node.inputs)
+            if left is None or right is None or left.positions or right.positions or not right.offset:
+                return None
+            return Affine({}, left.offset // right.offset)
         case Negative():
             inner = affine(node.inputs[0], depth + 1)
             return None if inner is None else inner.scaled(-1)
     return None
 
 
+def constraints(condition: Node, *, negated: bool = False, exact: bool = True, depth: int = 0) -> list[Affine] | None:
+    """Forms that are all >= 0 where the condition holds (where it does not: negated), and, if exact, nowhere else.
+
+    Positions are whole numbers, so `x > 0` is `x - 1 >= 0`. None if there are no such forms; without `exact` a part
+    that says nothing of this kind is left out.
+    """
+    op = condition.op
+    if depth > MAX_DEPTH:
+        return None if exact else []
+    match op:
+        case Not():
+            return constraints(condition.inputs[0], negated=not negated, exact=exact, depth=depth + 1)
+        case And() | Or() if isinstance(op, Or) is negated:
+            parts = [constraints(o, negated=negated, exact=exact, depth=depth + 1) for o in condition.inputs]
+            return None if any(part is None for part in parts) else [form for part in parts for form in part or ()]
+        case Greater() | GreaterEqual() | Less() | LessEqual():
+            small, large = condition.inputs if isinstance(op, Less | LessEqual) else condition.inputs[::-1]
+            strict = isinstance(op, Greater | Less)
+            found = _above(large, small, not strict) if negated else _above(small, large, strict)
+        case Equal() | NotEqual() if isinstance(op, NotEqual) is negated:
+            one, other = condition.inputs
+            found = _both(_above(one, other, False), _above(other, one, False))
+        case _:
+            found = None
+    return found if found is not None or exact else []
+
+
+def _both(left: list[Affine] | None, right: list[Affine] | None) -> list[Affine] | None:
+    return None if left is None or right is None else left + right
+
+
+def _above(small: Node, large: Node, strict: bool) -> list[Affine] | None:
+    """The forms that are >= 0 where small <= large (small < large: strict)."""
+    if isinstance(small.op, Abs):
+        inner, bound = affine(small.inputs[0]), affine(large)
+        if inner is None or bound is None:
+            return None
+        return _both(_not_negative(bound.minus(inner), strict), _not_negative(bound.minus(inner.scaled(-1)), strict))
+    left, right = affine(small), affine(large)
+    return None if left is None or right is None else _not_negative(right.minus(left), strict)
+
+
+def _not_negative(form: Affine, strict: bool) -> list[Affine] | None:
+    """`form >= 0`, or `form > 0`, with whole coefficients."""
+    scale = math.lcm(form.offset.denominator(), *(Fraction(c).denominator for c in form.positions.values()))
+    whole = form.scaled(scale)
+    if not strict:
+        return [whole]
+    return [Affine(whole.positions, whole.offset - 1)] if whole.offset.is_integral() else None
+
+
 def implies_not_after(condition: Node, later: str, earlier: str, facts: Facts) -> bool:
     """Whether the condition holds only where the position along `earlier` is <= that along `later`."""
-    op = condition.op
-    if isinstance(op, And):
-        return any(implies_not_after(operand, later, earlier, facts) for operand in condition.inputs)
-    if not isinstance(op, Greater | GreaterEqual | Less | LessEqual):
+    return any(_orders(form, later, earlier, facts) for form in constraints(condition, exact=False) or ())
+
+
+def _orders(form: Affine, later: str, earlier: str, facts: Facts) -> bool:
+    """Whether `form >= 0` says that the position along `earlier` is at most that along `later`."""
+    scale = form.positions.get(later, 0)
+    if scale <= 0 or form.positions != {later: scale, earlier: -scale}:
         return False
-    left, right = (affine(operand) for operand in condition.inputs)
-    if left is None or right is None:
-        return False
-    # difference >= 0 (or > 0) is what the condition says
-    difference = left.minus(right) if isinstance(op, Greater | GreaterEqual) else right.minus(left)
-    scale = difference.positions.get(later, 0)
-    if scale <= 0 or difference.positions != {later: scale, earlier: -scale}:
-        return False
-    # scale * (n - m) + offset >= 0 (or > 0): n - m is whole, so it is >= 0 if offset < scale (or <=)
-    number = difference.offset.as_number()
+    # scale * (n - m) + offset >= 0: n - m is whole, so it is >= 0 if offset < scale
+    number = form.offset.as_number()
     if number is not None:
-        return number < scale or (number == scale and isinstance(op, Greater | Less))
-    return facts.at_least(-difference.offset, ZERO) is Truth.YES
+        return number < scale
+    return facts.at_least(-form.offset, ZERO) is Truth.YES
 
 
-def lag_at_least(condition: Node, later: str, earlier: str) -> int | None:
+def lag_at_least(condition: Node, later: str, earlier: str, *, negated: bool = False) -> int | None:
     """The whole number c with `condition <=> pos(later) - pos(earlier) >= c`, if there is one."""
-    op = condition.op
-    if not isinstance(op, Greater | GreaterEqual | Less | LessEqual):
-        return None
-    left, right = (affine(operand) for operand in condition.inputs)
-    if left is None or right is None:
-        return None
-    difference = left.minus(right) if isinstance(op, Greater | GreaterEqual) else right.minus(left)
-    scale = difference.positions.get(later, 0)
-    offset = difference.offset.as_number()
-    if scale <= 0 or offset is None or difference.positions != {later: scale, earlier: -scale}:
-        return None
-    least = Fraction(-offset) / scale
-    strict = isinstance(op, Greater | Less)
-    return math.floor(least) + 1 if strict else math.ceil(least)
+    least: int | None = None
+    for form in constraints(condition, negated=negated) or ():
+        scale, offset = form.positions.get(later, 0), form.offset.as_number()
+        if scale <= 0 or offset is None or form.positions != {later: scale, earlier: -scale}:
+            return None
+        bound = math.ceil(Fraction(-offset) / scale)
+        least = bound if least is None else max(least, bound)
+    return least
 
 
 @dataclass(frozen=True)
@@ -115,35 +162,35 @@ class Band:
 
 def band(condition: Node, n: str, m: str, constants: Mapping[str, int | float]) -> Band | None:
     """The band that a condition is equivalent to, with whole bounds over constants."""
-    op = condition.op
-    if isinstance(op, And):
-        parts = [band(operand, n, m, constants) for operand in condition.inputs]
-        if any(part is None for part in parts):
+    found = Band()
+    for form in constraints(condition) or ():
+        side = _side(form, n, m)
+        if side is None or not all(bound is None or _is_whole(bound, constants) for bound in (side.least, side.most)):
             return None
-        least = [part.least for part in parts if part is not None and part.least is not None]
-        most = [part.most for part in parts if part is not None and part.most is not None]
-        if len(least) > 1 or len(most) > 1:
+        least, most = _tighter(found.least, side.least, max), _tighter(found.most, side.most, min)
+        if least is CONFLICT or most is CONFLICT:
             return None
-        return Band(least[0] if least else None, most[0] if most else None)
-    if not isinstance(op, Greater | GreaterEqual | Less | LessEqual):
+        found = Band(least, most)
+    return found
+
+
+CONFLICT = Poly.symbol("?")  # two bounds of which either may be the tighter one
+
+
+def _tighter(one: Poly | None, other: Poly | None, choose: Callable[[Number, Number], Number]) -> Poly | None:
+    if one is None or other is None or one == other:
+        return other if one is None else one
+    difference = (one - other).as_number()
+    if difference is None:
+        return CONFLICT
+    return one if choose(difference, 0) == difference else other
+
+
+def _side(form: Affine, n: str, m: str) -> Band | None:
+    """What `form >= 0` says of the lag, if that is all it says."""
+    if not _is_lag(form, n, m):
         return None
-    small, large = condition.inputs if isinstance(op, Less | LessEqual) else condition.inputs[::-1]
-    strict = 1 if isinstance(op, Greater | Less) else 0
-    if isinstance(small.op, Abs):
-        lag, bound = affine(small.inputs[0]), affine(large)
-        if lag is None or bound is None or bound.positions or lag.offset or not _is_lag(lag, n, m):
-            return None
-        limit = bound.offset - strict
-        return Band(-limit, limit) if _is_whole(limit, constants) else None
-    left, right = affine(small), affine(large)
-    if left is None or right is None:
-        return None
-    difference = right.minus(left)  # >= 0, or > 0 where strict
-    if not _is_lag(difference, n, m) or not _is_whole(difference.offset, constants):
-        return None
-    if difference.positions[n] == 1:
-        return Band(least=Poly.constant(strict) - difference.offset)
-    return Band(most=difference.offset - strict)
+    return Band(least=-form.offset) if form.positions[n] == 1 else Band(most=form.offset)
 
 
 def _is_lag(form: Affine, n: str, m: str) -> bool:
@@ -170,8 +217,8 @@ def same_window(condition: Node, n: str, m: str, constants: Mapping[str, int | f
         return None
     if not _is_whole(windows[n], constants):
         return None
-    width = windows[n].evaluate({name: constants[name] for name in windows[n].symbols()})
-    return windows[n] if width >= 1 else None
+    found = windows[n].evaluate({name: constants[name] for name in windows[n].symbols()})
+    return windows[n] if found >= 1 else None
 
 
 def lag_coefficient(node: Node, later: str, earlier: str, builder: Builder) -> Node | None:
@@ -247,6 +294,10 @@ def on_lag(node: Node, n: str, m: str, lag: Node, builder: Builder, depth: int =
             return difference and builder.make(node.op, difference, builder.make(Literal(0)))
     if depth > MAX_DEPTH or not (node.op.elementwise or isinstance(node.op, Take)):
         return None
+    if isinstance(node.op, Take) and node.op.axis in (n, m):  # the table's own axis, which the index replaces
+        table, index = node.inputs
+        place = None if len({n, m} & set(table.axes)) > 1 else on_lag(index, n, m, lag, builder, depth + 1)
+        return None if place is None else builder.make(node.op, table, place)
     operands = [on_lag(operand, n, m, lag, builder, depth + 1) for operand in node.inputs]
     if any(operand is None for operand in operands):
         return None

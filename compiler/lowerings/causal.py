@@ -26,7 +26,7 @@ from ..ops.leaves import Literal
 from ..ops.logic import Where
 from ..ops.selection import Shift
 from ..sizes import Poly, Truth
-from ..structure import affine, gate_level, lag_at_least, lag_coefficient
+from ..structure import gate_level, lag_at_least, lag_coefficient
 from ..types import Kind, Type, promote
 from .lowering import Lowering, unflattened
 from .request import Request
@@ -313,8 +313,9 @@ def _weight(
             return None
         if isinstance(node.op, Where):
             condition, yes, no = node.inputs
-            least = lag_at_least(condition, n, m)
-            if least is None or not (_is(yes, 1.0) and _is(no, 0.0)):
+            hides = _is(yes, 0.0) and _is(no, 1.0)
+            least = lag_at_least(condition, n, m, negated=hides)
+            if least is None or not (hides or (_is(yes, 1.0) and _is(no, 0.0))):
                 return None
             offset = least if offset is None else max(offset, least)
             continue
@@ -337,12 +338,11 @@ def _decay(
         return ("gated_scan", _in_full(level, n, builder)) if level is not None else None
     if isinstance(node.op, Power):
         base, exponent = node.inputs
-        form = affine(exponent)
-        if n in base.axes or m in base.axes or form is None or form.positions != {n: 1, m: -1} or form.offset:
+        times = lag_coefficient(exponent, n, m, builder)
+        if n in base.axes or m in base.axes or times is None or not ranges((base,), constants)[base].positive:
             return None
-        if not ranges((base,), constants)[base].positive:
-            return None
-        return "decayed_scan", builder.make(Log(), base)
+        rate = builder.make(Log(), base)
+        return "decayed_scan", rate if _is(times, 1) else builder.make(Multiply(), times, rate)
     return None
 
 

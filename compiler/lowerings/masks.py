@@ -9,6 +9,7 @@ from ..normal import Factor
 from ..ops.contraction import Contraction
 from ..ops.leaves import Literal
 from ..ops.logic import Where
+from ..ops.selection import Take
 
 
 def behind_masks(given: Sequence[Factor], builder: Builder) -> list[Factor]:
@@ -26,7 +27,7 @@ def behind_masks(given: Sequence[Factor], builder: Builder) -> list[Factor]:
             f
             for f in factors
             if f not in masks
-            and not isinstance(f.node.op, Contraction)
+            and not isinstance(f.node.op, Contraction | Take)  # as finite as what it is cut out of
             and len(set(f.axes) & set(condition.axes)) > 1
             and not f.node.op.is_given()
         ]

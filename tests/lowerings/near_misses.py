@@ -145,18 +145,6 @@ DECAYS = (
         negative=("g", "f"),
     ),
     _miss(
-        "gate_in_a_band",
-        HEADS + ", g[H, N]",
-        "where M = N",
-        "sequence N",
-        "c = cumsum[N](g)",
-        "lag = pos(N) - pos(M)",
-        "return where(lag >= 0 and lag <= 4, (q @ k^T) * exp(c - c[N -> M]), 0) @ v",
-        order="O(N^2)",
-        result="[H, N, E]",
-        negative=("g",),
-    ),
-    _miss(
         "gate_without_a_mask",
         HEADS + ", g[H, N]",
         "where M = N",
@@ -190,16 +178,6 @@ DECAYS = (
 )
 
 SOFTMAXES = (
-    _miss(
-        "key_scores_in_a_band",
-        "s[M], v[M, E]",
-        "where N = M",
-        "sequence M",
-        "lag = pos(N) - pos(M)",
-        "return softmax[M](s, mask=lag >= 0 and lag <= 3) @ v",
-        order="O(M^2)",
-        written="O(M^2)",
-    ),
     _miss(
         "key_scores_seen_ahead",
         "s[M], v[M, E]",
@@ -271,24 +249,6 @@ LOCAL = (
         "return softmax[M](q @ k^T, mask=pos(N) // 4 != pos(M) // 4) @ v",
         order="O(N^2)",
         ops=("scaled_dot_product_attention",),
-    ),
-    _miss(
-        "band_with_a_bias",
-        PLAIN,
-        "where M = N",
-        "lag = abs(pos(N) - pos(M))",
-        "return softmax[M](q @ k^T - lag, mask=lag <= 3) @ v",
-        order="O(N^2)",
-        ops=("scaled_dot_product_attention",),
-    ),
-    _miss(
-        "band_of_unequal_sizes",
-        PLAIN,
-        "return softmax[M](q @ k^T, mask=abs(pos(N) - pos(M)) <= 3) @ v",
-        order="O(N*M)",
-        written="O(N*M)",
-        ops=("scaled_dot_product_attention",),
-        tied=False,
     ),
 )
 
