@@ -52,5 +52,5 @@ def placed(node: Any, source: Source) -> Any:
 
 
 @lru_cache(maxsize=100)
-def _names(kind: type) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind)) if hasattr(kind, "__dataclass_fields__") else ()

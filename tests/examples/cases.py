@@ -153,6 +153,9 @@ EXAMPLES: dict[str, Example] = {
         softmax.sigmoid_attention_position_normalised, SELF, ({}, {"alpha": 0.5})
     ),
     "alibi_attention": Example(softmax.alibi_attention, SELF),
+    "rotary": Example(softmax.rotary, consts=({}, {"base": 100}), bases=EVEN),
+    "rotary_interleaved": Example(softmax.rotary_interleaved, consts=({}, {"base": 100}), bases=EVEN),
+    "masked_attention": Example(softmax.masked_attention),
     "rope_attention": Example(softmax.rope_attention, SELF, ({}, {"base": 100}), bases=EVEN),
     "rope_attention_interleaved": Example(softmax.rope_attention_interleaved, SELF, ({}, {"base": 100}), bases=EVEN),
     "talking_heads": Example(softmax.talking_heads),
@@ -288,6 +291,7 @@ EXAMPLES: dict[str, Example] = {
     # other mixers
     "masked_spatial_attention": Example(mixing.masked_spatial_attention),
     "gated_mlp": Example(mixing.gated_mlp),
+    "feed_forward": Example(mixing.feed_forward),
     "ninformer_gating": Example(mixing.ninformer_gating, {"C2": "C"}, bases=(Base({"C": 2}, 1), PRIMES, EQUAL, LONG)),
     "ninformer_block": Example(mixing.ninformer_block, {"C2": "C"}, bases=(Base({"C": 2}, 1), PRIMES, EQUAL, LONG)),
     "activator_gating": Example(mixing.activator_gating, bases=(Base({"F": 2}, 1), PRIMES, EQUAL, LONG)),

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, conv1d, conv2d, gelu, silu
+from torch.nn.functional import avg_pool2d, conv1d, conv2d, gelu, linear, silu
 
 from .common import layer_norm, masked_softmax
 
@@ -19,6 +19,10 @@ def masked_spatial_attention(feat: Tensor, keep: Tensor, *, w1: Tensor, b1: Tens
 
 def gated_mlp(h: Tensor, *, wg: Tensor, wu: Tensor, wd: Tensor) -> Tensor:
     return (silu(h @ wg) * (h @ wu)) @ wd
+
+
+def feed_forward(x: Tensor, *, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    return linear(gelu(linear(x, w1.mT, b1)), w2.mT, b2)
 
 
 def ninformer_gating(x: Tensor, **p: Tensor) -> Tensor:

@@ -99,6 +99,18 @@ def _rotate(x: Tensor, base: float, *, interleaved: bool) -> Tensor:
     return torch.cat([turned.real, turned.imag], -1)
 
 
+def rotary(x: Tensor, *, base: float = 10000) -> Tensor:
+    return _rotate(x, base, interleaved=False)
+
+
+def rotary_interleaved(x: Tensor, *, base: float = 10000) -> Tensor:
+    return _rotate(x, base, interleaved=True)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> Tensor:
+    return masked_softmax(q @ k.mT / math.sqrt(q.shape[-1]), visible) @ v
+
+
 def rope_attention(q: Tensor, k: Tensor, v: Tensor, *, base: float = 10000) -> Tensor:
     return attend(_rotate(q, base, interleaved=False), _rotate(k, base, interleaved=False), v)
 
