@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .compiler.equivalence import Equivalence
 
 Target = Literal["eager", "torchscript", "inductor", "export", "aoti", "onnx"]
+Form = Literal["auto", "dense", "linear", "chunked", "recurrent"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def compile(
     sizes: Mapping[str, int] | None = None,
     consts: Mapping[str, int | float] | None = None,
     target: Target = "eager",
+    form: Form = "auto",
 ) -> torch.nn.Module:
     """A module that computes a formula.
 
@@ -141,13 +143,22 @@ def compile(
     target: eager runs the generated source; torchscript, inductor (torch.compile), export (torch.export), aoti
         (machine code, by AOTInductor) and onnx (run by onnxruntime) are made from the same source. The last two
         have no gradients. `module.notes` says what a target runs in place of algorithms that it cannot carry.
+    form: auto is what the compiler finds best. dense evaluates the text as it stands. linear, chunked and recurrent
+        insist that it is that: time and memory linear in the sequence, chunks with a carried state, or position by
+        position with a state of fixed size.
 
     The module takes the formula's inputs by position or name. Each is a tensor whose last
     dimensions are the declared axes; dimensions in front are batch axes, which broadcast. It
     computes in the dtype of its real inputs (float64, float32, bfloat16, float16) on their device.
     `module.source` is its Python source, which runs without attngraph.
 
-    Errors: FormulaError when the formula has mistakes; CompileError for sizes, constants or targets
+    The module of a causal formula also goes through a sequence piece by piece: `state = module.init_state()`, then
+    `out, state = module.step(state, q, k, v)` with the inputs at the next positions, one or many. A state is a
+    list of tensors; a fresh one serves any batch, device and dtype, and gradients pass through it. An input with
+    two sequence axes, as a mask, has rows for the new positions and columns for all so far. There is no `step`
+    where values depend on the length of the sequence.
+
+    Errors: FormulaError when the formula has mistakes; CompileError for sizes, constants, targets or forms
     that cannot be used; ImportError without torch. Calls raise ValueError or TypeError for tensors
     that do not fit.
     """
@@ -155,9 +166,21 @@ def compile(
     report = chosen.report
     if not report.ok or report.formula is None or report.plan is None:
         raise _failure(tuple(d for d in report.diagnostics if d.severity.value == "error"))
+    from .compiler.forms import choose
     from .compiler.module import compile as build
 
-    return build(report.formula, report.plan, sizes=sizes, consts=consts, target=target, steps=report.steps)
+    found = choose(report, form, consts)
+    assert found.formula is not None
+    assert found.plan is not None
+    return build(
+        found.formula,
+        found.plan,
+        sizes=sizes,
+        consts=consts,
+        target=target,
+        steps=found.steps,
+        by_position=form == "recurrent",
+    )
 
 
 @dataclass(frozen=True)

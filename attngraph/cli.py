@@ -130,6 +130,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         help="out.py (source), out.pt (TorchScript), "
         "out.pt2 (exported program; machine code by --target aoti), out.onnx",
     )
+    build.add_argument("--form", default="auto", metavar="FORM", help="auto, dense, linear, chunked or recurrent")
     build.add_argument("--target", metavar="TARGET", help="where the suffix leaves a choice: export or aoti")
     build.add_argument("--batch", metavar="K", help="batch dimensions of inputs of a .pt2 or .onnx file (default: 1)")
     build.add_argument("--size", action="append", default=[], metavar="AXIS=N", help="the size of an axis")

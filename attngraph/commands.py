@@ -388,19 +388,29 @@ def build(arguments: Namespace, console: Console) -> int:
     if report is None or report.formula is None:
         return FINDINGS
     console.stage = f"compiling {report.name}"
+    from .compiler.errors import CompileError
+    from .compiler.forms import choose
+
+    by_position = arguments.form == "recurrent"
+    try:
+        report = choose(report, arguments.form, constants)
+    except CompileError as error:
+        raise Misuse(str(error)) from error
+    assert report.formula is not None
     if path is None and not sizes and not constants:  # needs no torch
         from .compiler.emit import emit
 
-        console.write(emit(report.formula, report.plan or report.formula.graph, steps=report.steps).source)
+        plan = report.plan or report.formula.graph
+        console.write(emit(report.formula, plan, steps=report.steps, by_position=by_position).source)
     elif path is None:
         import tempfile
 
         with tempfile.TemporaryDirectory() as folder:
-            _save(report, Path(folder) / "out.py", sizes, constants, None, None)
+            _save(report, Path(folder) / "out.py", sizes, constants, None, None, by_position)
             console.write((Path(folder) / "out.py").read_text(encoding="utf-8"))
     else:
         notes: list[str] = []
-        options = (sizes, constants, arguments.target, batch)
+        options = (sizes, constants, arguments.target, batch, by_position)
         replace_file(path, lambda temporary: notes.extend(_save(report, temporary, *options)))
         for note in notes:
             console.note(f"note: {path.name}: {note}")
@@ -414,6 +424,7 @@ def _save(
     constants: Mapping[str, int | float],
     target: str | None,
     batch: int | None,
+    by_position: bool,
 ) -> tuple[str, ...]:
     """Write the module; returns what the target runs in place of algorithms that it cannot carry. Errors: Misuse."""
     from .compiler.errors import CompileError
@@ -434,6 +445,7 @@ def _save(
             steps=report.steps,
             target=target,
             batch=batch,
+            by_position=by_position,
         )
     except CompileError as error:  # it speaks to Python: sizes={'H': ...}
         raise Misuse(re.sub(r"(size|const)s=\{'(\w+)': \.\.\.\}", r"--\1 \2=...", str(error))) from error

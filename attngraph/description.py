@@ -261,7 +261,9 @@ def _account(report: Report) -> str:
         place = f", at {_place(report.source, form.span)}" if form.span else ""
         rows.append((form.name, "yes" if form.exists else "no", form.text + place))
     lines = [line for note in notes(report, report.formula, found) for line in _folded(note)]
-    return "\n\n".join(part for part in (_section("forms", _wrapped(rows)), _section("notes", lines)) if part)
+    held = [line for index, text in enumerate(found.remembered or ()) for line in _folded(f"state[{index}]  {text}")]
+    parts = (_section("forms", _wrapped(rows)), _section("state of step", held), _section("notes", lines))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _folded(note: str) -> list[str]:

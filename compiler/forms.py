@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from ..grammar.source import Span
 from .claims import Case, find_culprit, origin, past
-from .facts.cost import Sequence
+from .errors import CompileError
+from .facts.cost import Sequence, measure
 from .facts.dependence import Dependence
 from .facts.gradients import cancelled, unreached
 from .facts.state import State, state
 from .lowerings.lowering import Lowering
-from .plan import Plan
+from .plan import Plan, for_constants
+from .recurrence import Recurrence, Refusal, recurrence, remembered
 from .report import Report
+from .scope import did_you_mean
 from .simplify import simplify
 from .sizes import Poly
 
 TYPICAL = 64  # elements of an axis that is not counted
 LONGEST = 2**24  # tokens up to which a crossover is looked for
+#: What `choose` takes.
+FORMS = ("auto", "dense", "linear", "chunked", "recurrent")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Account:
     fixed: parameters and buffers that carry a sequence axis, with those axes: they fix its length.
     without_gradient: inputs and parameters that are used, and that no gradient reaches.
     cancelled: those that simplification shows to have no influence.
+    remembered: what the tensors of the state of `step` hold, with their shapes; None if there is no `step`.
     """
 
     forms: tuple[Form, ...]
@@ -66,6 +72,7 @@ class Account:
     fixed: tuple[tuple[str, tuple[str, ...]], ...]
     without_gradient: tuple[str, ...]
     cancelled: tuple[str, ...]
+    remembered: tuple[str, ...] | None
 
 
 def account(report: Report) -> Account | None:
@@ -80,16 +87,64 @@ def account(report: Report) -> Account | None:
     found = dependence.causal() if sequence.axes else None
     causal = None if found is None else (found[1], found[0])
     kept = state(graph, frozenset(sequence.axes))
+    pieces = recurrence(formula, graph)
     dense = Form("dense", True, f"the text as it stands: time {written.order}, memory {written.memory_growth}")
     return Account(
-        forms=(dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept)),
+        forms=(dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept, pieces)),
         crossover=None if written.time == compiled.time else _crossover(case, written.time, compiled.time),
         causal=causal,
         mixing=mixing,
         fixed=tuple(_fixed(case)),
         without_gradient=tuple(getattr(found.node.op, "name", "") for found in unreached(formula)),
         cancelled=tuple(getattr(node.op, "name", "") for node in cancelled(formula, simplify(formula).graph)),
+        remembered=tuple(remembered(pieces)) if isinstance(pieces, Recurrence) else None,
     )
+
+
+def choose(report: Report, form: str, consts: Mapping[str, int | float] | None = None) -> Report:
+    """The report of a formula without mistakes, with the plan that has a form, for these constants.
+
+    form: `auto` is the plan as it is; dense is the text as written; linear, chunked and recurrent are the plan if it
+        is that.
+    Errors: CompileError for a form that there is not, with the reason and the place.
+    """
+    if form not in FORMS:
+        help = did_you_mean(form, FORMS) or f"there are {', '.join(FORMS)}"
+        raise CompileError(f"there is no form `{form}`; {help}")
+    assert report.formula is not None
+    assert report.plan is not None
+    if form == "auto":
+        return report
+    if form == "dense":
+        return replace(report, plan=report.formula.graph, steps=())
+    if consts:
+        report = _for_constants(report, consts)
+    found = account(report)
+    assert found is not None
+    [known] = [each for each in found.forms if each.name == form]
+    if known.exists:
+        return report
+    place = ""
+    if known.span is not None:
+        line, column = report.source.position(known.span.start)
+        text = " ".join(report.source.text[known.span.start : known.span.end].split())
+        place = f"\n  {report.source.name}:{line}:{column}: {text}"
+    reason = known.text
+    if found.causal is not None and known.span == found.causal[1]:
+        reason += f": {found.causal[0]}"
+    raise CompileError(f"{report.name} has no {form} form: {reason}{place}")
+
+
+def _for_constants(report: Report, consts: Mapping[str, int | float]) -> Report:
+    """The same for other constants than the default ones: a plan may rest on their values."""
+    assert report.formula is not None
+    assert report.plan is not None
+    formula, graph, steps = for_constants(report.formula, report.plan, report.steps, consts)
+    if graph is report.plan:
+        return report
+    sequence = Sequence(formula)
+    costs = (measure(formula.graph, sequence), measure(graph, sequence))
+    return replace(report, formula=formula, plan=graph, steps=tuple(steps), written=costs[0], compiled=costs[1])
 
 
 # -- forms -----------------------------------------------------------------------------------------
@@ -123,15 +178,19 @@ def _chunked(case: Case, causal: tuple[str, Span | None] | None, mixing: bool) -
     return Form("chunked", False, "no sum over earlier positions is left after planning")
 
 
-def _recurrent(case: Case, causal: tuple[str, Span | None] | None, mixing: bool, kept: State) -> Form:
+def _recurrent(
+    case: Case, causal: tuple[str, Span | None] | None, mixing: bool, kept: State, pieces: Recurrence | Refusal
+) -> Form:
     if not case.sequence.axes:
         return Form("recurrent", False, "there is no sequence axis to step along")
     if causal is not None:
         return Form("recurrent", False, "it is not causal", causal[1])
+    if isinstance(pieces, Refusal):
+        place = None if pieces.culprit is None else origin(case, pieces.culprit)
+        return Form("recurrent", False, pieces.reason, place)
     if kept.size is None:
         assert kept.culprit is not None
-        place = origin(case, kept.culprit)
-        return Form("recurrent", False, past(case, kept.culprit), place)
+        return Form("recurrent", False, past(case, kept.culprit), origin(case, kept.culprit))
     if not mixing:
         return Form("recurrent", True, "without a state: every position is computed by itself")
     size = case.formula.facts.canonical(kept.size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from .errors import CompileError
 from .formula import Formula
 from .graph import Graph
 from .loader import load_class
-from .plan import plan
+from .plan import for_constants
 from .report import Step
 from .scope import did_you_mean
 from .targets import TARGETS, Example, Target, stand_ins
@@ -33,6 +32,7 @@ def compile(
     consts: Mapping[str, int | float] | None = None,
     target: str = "eager",
     steps: Sequence[Step] = (),
+    by_position: bool = False,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
@@ -43,14 +43,16 @@ def compile(
     consts: values that override those of `const` lines.
     target: eager, torchscript, inductor, export, aoti or onnx.
     steps: the planner's decisions, for comments in the source.
+    by_position: forward goes through the sequence step by step.
     device, dtype: of parameters and buffers.
 
     `notes` of the module says what the target runs in place of algorithms of the plan that it cannot carry.
     Errors: CompileError.
     """
     chosen = _target(target)
-    formula, graph, steps = _for_constants(formula, graph, steps, consts)
-    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files))
+    _loops(chosen, by_position)
+    formula, graph, steps = for_constants(formula, graph, steps, consts)
+    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files), by_position=by_position)
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
     built.notes = stand_ins(chosen, graph)  # type: ignore[assignment]
@@ -67,6 +69,7 @@ def save(
     steps: Sequence[Step] = (),
     target: str | None = None,
     batch: int | None = None,
+    by_position: bool = False,
 ) -> tuple[str, ...]:
     """Write a module to a file: `.py` source, `.pt` TorchScript, `.pt2` exported program or, where the target is aoti,
     a package of AOTInductor, `.onnx`.
@@ -82,16 +85,18 @@ def save(
         raise CompileError(f"`{path.name}` takes any number of batch dimensions; batch is for .pt2 and .onnx")
     if batch is not None and not (isinstance(batch, int) and 0 <= batch <= MOST_BATCH):
         raise CompileError(f"batch must be a whole number from 0 to {MOST_BATCH}, not {batch!r}")
-    formula, graph, steps = _for_constants(formula, graph, steps, consts)
+    _loops(chosen, by_position)
+    formula, graph, steps = for_constants(formula, graph, steps, consts)
     if path.suffix == ".py":
         settled = plan_sizes(formula)
         given = settled.given if sizes else ()
         known, constants = constructor_arguments(formula, replace(settled, given=given), sizes, consts)
         formula = replace(formula, constants=constants)
         defaults = {axis: known[axis] for axis in given}
-        path.write_text(emit(formula, graph, steps=steps, sizes=defaults).source, encoding="utf-8")
+        generated = emit(formula, graph, steps=steps, sizes=defaults, by_position=by_position)
+        path.write_text(generated.source, encoding="utf-8")
         return ()
-    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files))
+    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files), by_position=by_position)
     module, known, constants = _instance(formula, generated, sizes, consts, None, None)
     chosen.save(module, Example(formula, known, constants), path, batch=1 if batch is None else batch)
     return stand_ins(chosen, graph)
@@ -102,6 +107,12 @@ def _target(name: str) -> Target:
         help = did_you_mean(name, TARGETS) or f"there are {', '.join(TARGETS)}"
         raise CompileError(f"there is no target `{name}`; {help}")
     return TARGETS[name]
+
+
+def _loops(target: Target, by_position: bool) -> None:
+    """Errors: CompileError if the target would take a loop over positions for one length."""
+    if by_position and target.files:
+        raise CompileError(f"the target `{target.name}` has no recurrent form: a loop over positions fixes the length")
 
 
 def _target_of(path: Path, name: str | None) -> Target:
@@ -118,21 +129,6 @@ def _target_of(path: Path, name: str | None) -> Target:
     if named.suffix != path.suffix:
         raise CompileError(f"cannot write `{path.name}`: files of the target `{name}` end in {named.suffix}")
     return named
-
-
-def _for_constants(
-    formula: Formula, graph: Graph, steps: Sequence[Step], consts: Mapping[str, int | float] | None
-) -> tuple[Formula, Graph, Sequence[Step]]:
-    """A plan for other constants: it may rest on their values, as a decay rests on the sign of its base."""
-    other = {
-        name: value
-        for name, value in (consts or {}).items()
-        if isinstance(value, type(formula.constants.get(name))) and value != formula.constants[name]
-    }
-    if not other or graph is formula.graph or not all(map(isfinite, other.values())):
-        return formula, graph, steps
-    made = plan(replace(formula, constants={**formula.constants, **other}))
-    return made.formula, made.graph, made.steps
 
 
 def _instance(

@@ -6,10 +6,11 @@ evaluated in the cheapest order; everything else stays as the text has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
-from .facts.cost import Sequence
+from .facts.cost import Sequence as Counted
 from .facts.ranges import Range, ranges
 from .formula import Formula
 from .graph import Graph, Node, topological
@@ -59,11 +60,26 @@ def plan(formula: Formula) -> Plan:
     return _Planner(formula).run()
 
 
+def for_constants(
+    formula: Formula, graph: Graph, steps: Sequence[Step], consts: Mapping[str, int | float] | None
+) -> tuple[Formula, Graph, Sequence[Step]]:
+    """A plan for other constants: it may rest on their values, as a decay rests on the sign of its base."""
+    other = {
+        name: value
+        for name, value in (consts or {}).items()
+        if isinstance(value, type(formula.constants.get(name))) and value != formula.constants[name]
+    }
+    if not other or graph is formula.graph or not all(map(isfinite, other.values())):
+        return formula, graph, steps
+    made = plan(replace(formula, constants={**formula.constants, **other}))
+    return made.formula, made.graph, made.steps
+
+
 class _Planner:
     def __init__(self, formula: Formula) -> None:
         self.formula = formula
         self.builder = formula.builder
-        self.sequence = Sequence(formula)
+        self.sequence = Counted(formula)
         self.users = formula.graph.users()
         known = {*formula.fixed, *formula.bound, *formula.derived, *formula.constants}
         for node in self.users:

@@ -76,7 +76,7 @@ def forward(
             lines.append(Line(ast.Delete([ast.Name(name, ast.Del()) for name in dead[index]])))
     value, returns = returned(results)
     lines.append(Line(ast.Return(value), (*opening, *closing)))
-    return Function(header("forward", held.signature(), returns), _shapes(held), lines), body.helpers
+    return Function(header("forward", held.signature(), returns), shapes(held), lines), body.helpers
 
 
 def returned(results: list[ast.expr]) -> tuple[ast.expr, str]:
@@ -181,7 +181,7 @@ def _couples(held: Holdings, node: Node) -> bool:
     return sum(axis in held.formula.sequence for axis in node.axes) >= 2
 
 
-def _shapes(held: Holdings) -> str:
+def shapes(held: Holdings) -> str:
     """The docstring of forward: `q [..., N, D], k [..., M, D] -> [..., N, M]`."""
     shapes = [f"{node.op.name} {_shape(node)}" for node in held.formula.inputs if isinstance(node.op, Input)]
     results = ", ".join(map(_shape, held.graph.outputs))

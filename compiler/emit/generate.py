@@ -22,7 +22,7 @@ from .forward import check, forward
 from .holdings import Holdings, hold
 from .layout import docstring, function
 from .names import class_name, printable
-from .step import step
+from .step import by_positions, step
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ def emit(
     steps: Sequence[Step] = (),
     sizes: Mapping[str, int] | None = None,
     at_once: bool = False,
+    by_position: bool = False,
 ) -> Generated:
     """Generate the module that computes a graph of the formula: as written, or planned.
 
@@ -60,6 +61,7 @@ def emit(
     steps: decisions of the planner, which become comments at the start of the computation.
     sizes: default values of the constructor's sizes; all of them or none.
     at_once: for tracing; kernels that loop over a sequence compute all of its chunks at once.
+    by_position: forward goes from position to position, for a formula that can.
     """
     library = texts(at_once=at_once)
     pieces = recurrence(formula, graph)
@@ -71,6 +73,8 @@ def emit(
     methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks, call]
     if isinstance(pieces, Recurrence):
         onward, called_on = step(held, pieces, checks)
+        if by_position and pieces.graph.outputs != graph.outputs:
+            methods[-1], called_later = by_positions(held, pieces, has_check=checks is not None), {}
         methods += onward
         called_later = called_later | called_on
     name = class_name(formula.name)

@@ -42,6 +42,10 @@ def statement(line: Line, indent: int) -> list[str]:
             text.append(f"{margin}if {ast.unparse(test)}:")
             for inner in body:
                 text += statement(Line(inner), indent + _INDENT)
+        case ast.For(target, iterated, body, []):
+            text.append(f"{margin}for {ast.unparse(target)} in {ast.unparse(iterated)}:")
+            for inner in body:
+                text += statement(Line(inner), indent + _INDENT)
         case ast.With(items, body):
             text.append(f"{margin}with {', '.join(ast.unparse(item) for item in items)}:")
             for inner in body:
@@ -91,7 +95,7 @@ def broken(prefix: str, value: ast.expr, suffix: str, indent: int) -> list[str]:
         return [f"{margin}{prefix}(", *_operands(value, indent + _INDENT), f"{margin}){suffix}"]
     if isinstance(value, ast.Call):
         receiver, chain = _chain(value)
-        if chain and not (isinstance(receiver, ast.Name) and receiver.id in ("torch", "nn")):
+        if chain and not (isinstance(receiver, ast.Name) and receiver.id in ("torch", "nn", "self")):
             lines = _grouped(receiver, indent + _INDENT)
             for call in chain:
                 holder = ast.Call(ast.Name(f".{call.func.attr}"), call.args, call.keywords)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import textwrap
 from dataclasses import replace
 
 from .. import pyast
@@ -13,7 +14,7 @@ from ..sizes import Poly
 from . import tidy
 from .body import Body, Frame
 from .checks import input_checks
-from .forward import dtypes_read, local_sizes, needed, returned, size_names, working
+from .forward import dtypes_read, local_sizes, needed, returned, shapes, size_names, working
 from .holdings import Holdings
 from .layout import Function, Line, header
 from .messages import raise_if
@@ -88,6 +89,48 @@ def step(held: Holdings, found: Recurrence, checks: Function | None) -> tuple[li
     return functions, body.helpers
 
 
+def by_positions(held: Holdings, found: Recurrence, *, has_check: bool) -> Function:
+    """The `forward` that takes one step for each position."""
+    names = Names(LOCAL_RESERVED | held.library)
+    arguments = [ast.unparse(argument) for argument in held.inputs.values()]
+    names.claim(arguments)
+    state, place = names.take("state"), names.take("place")
+    here = pyast.name(place)
+    source, dimension = next(
+        (held.inputs[node], index - len(node.axes))
+        for node in held.formula.inputs
+        for index, axis in enumerate(found.inputs[node].axes)
+        if axis in found.axes
+    )
+    sliced: list[ast.expr] = []
+    for node, argument in held.inputs.items():
+        for index, axis in enumerate(found.inputs[node].axes):
+            if axis in found.axes:
+                argument = pyast.method(argument, "narrow", index - len(node.axes), here, 1)
+            elif axis in found.sizes:
+                until = pyast.binary("+", here, pyast.constant(1))
+                argument = pyast.method(argument, "narrow", index - len(node.axes), 0, until)
+        sliced.append(argument)
+    outputs = found.graph.outputs
+    gathered = [(names.take("part"), names.take("parts")) for _ in outputs]
+    piece = [ast.Name(part, ast.Store()) for part, _ in gathered]
+    first = piece[0] if len(piece) == 1 else ast.Tuple([*piece], ast.Store())
+    targets = ast.Tuple([first, ast.Name(state, ast.Store())], ast.Store())
+    taken: list[ast.stmt] = [ast.Assign([targets], pyast.call("self.step", pyast.name(state), *sliced), lineno=0)]
+    taken += [ast.Expr(pyast.method(pyast.name(parts), "append", pyast.name(part))) for part, parts in gathered]
+    count = pyast.call("range", pyast.method(source, "size", dimension))
+    results: list[ast.expr] = []
+    for output, (_, parts) in zip(outputs, gathered, strict=True):
+        along = next(index - len(output.axes) for index, axis in enumerate(output.axes) if axis in found.axes)
+        results.append(pyast.call("torch.cat", pyast.name(parts), along))
+    value, returns = returned(results)
+    lines = [Line(ast.Expr(pyast.call("self.check", *map(pyast.name, arguments))))] if has_check else []
+    lines.append(Line(pyast.assign(state, pyast.call("self.init_state"))))
+    lines += [Line(pyast.assign(parts, ast.List([], ast.Load()))) for _, parts in gathered]
+    lines += [Line(ast.For(ast.Name(place, ast.Store()), count, taken, [], lineno=0)), Line(ast.Return(value))]
+    return Function(header("forward", held.signature(), returns), shapes(held), lines)
+
+
 def _item(state: ast.expr, index: int) -> ast.expr:
     return ast.Subscript(state, ast.Constant(index), ast.Load())
 
@@ -128,7 +171,8 @@ def _init_state(found: Recurrence, count: int, counts: bool) -> Function:
     if counts:
         fresh.append(pyast.call("torch.zeros", (), dtype=pyast.name("torch.int64")))
         texts.append("the number of positions so far: []")
-    shapes = "\n".join(f"state[{index}]: {text}" for index, text in enumerate(texts))
+    held = (textwrap.wrap(f"state[{i}]: {text}", 88, subsequent_indent="    ") for i, text in enumerate(texts))
+    shapes = "\n".join(line for lines in held for line in lines)
     signature = header("init_state", [("self", None)], "list[Tensor]")
     return Function(_exported(signature), f"{FRESH}\n\n{shapes}", [Line(ast.Return(ast.List(fresh, ast.Load())))])
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from ..graph import Graph, Node
-from ..lowerings.causal import CausalScan, GatedPrefix
-from ..lowerings.local import BandedSoftmax
-from ..lowerings.prefix import PrefixSoftmax
+from ..ops.convolution import Convolution
 from ..ops.cumulative import Cumulative
-from ..ops.selection import Shift
+from ..ops.selection import Shift, Windows
 from ..sizes import ZERO, Poly
+from .dependence import looks_back
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,12 @@ def _kept(node: Node, sequence: frozenset[str]) -> Poly | None:
     op = node.op
     if not node.type.batched and not isinstance(op, Cumulative):
         return ZERO  # computed from the position alone
-    if isinstance(op, CausalScan):
-        sums = Poly.volume((*op.batch, *op.inner, *op.outer))
-        return sums + Poly.volume((*op.batch, *op.inner)) if op.normalise else sums
-    if isinstance(op, GatedPrefix):
-        return Poly.volume(op.features)
-    if isinstance(op, PrefixSoftmax):
-        return Poly.volume((*op.batch, *op.outer)) + Poly.volume(op.batch) * 2
-    if isinstance(op, BandedSoftmax):
-        return Poly.volume(op.batch) * (Poly.symbol(op.inner) + Poly.volume(op.outer)) * op.before
-    if isinstance(op, Cumulative) and op.axis in sequence:
-        return Poly.volume(axis for axis in node.axes if axis != op.axis)
+    carried = op.carried(node.type, *(operand.type for operand in node.inputs))
+    if carried and not sequence.isdisjoint(op.follows()):
+        return sum((prod(each.shape, start=Poly.constant(1)) for each in carried), ZERO)
+    if isinstance(op, Convolution | Windows) and looks_back(op) in sequence and op.start is not None:
+        [x, *_] = node.inputs
+        return Poly.volume(axis for axis in x.axes if axis not in sequence) * -op.start
     if isinstance(op, Shift) and op.axis in sequence:
         return Poly.volume(axis for axis in node.axes if axis != op.axis) * op.by
     if op.elementwise or op.is_view() or op.is_given() or not node.inputs:
