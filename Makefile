@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types examples docs bench clean
+.PHONY: help install demo test check lint types examples docs bench performance sweep clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,13 @@ docs: $(STAMP)  ## the documentation, into site/
 
 bench: $(STAMP)  ## speed and memory against the named baselines
 	$(PY) -m benchmarks
+
+performance: $(STAMP)  ## measure, and put the tables and the picture into docs/performance.md; wants a quiet machine
+	$(PY) -m benchmarks --lengths 256,1024,4096 --threads 1 --seconds 0.2 --page docs/performance.md
+
+sweep: $(STAMP)  ## every example on every target; about an hour
+	$(PY) -m tests.targets.sweep
+	$(PY) -m tests.targets.sweep --table
 
 clean:  ## remove what is built; the virtual environment stays
 	rm -rf build dist site out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

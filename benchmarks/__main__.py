@@ -22,7 +22,9 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
+from . import check
 from .measure import Clock
+from .page import markdown, replace
 from .results import overhead_table, record, table, verdict_table, verdicts, write
 from .runner import Row, Settings, Wrong, overheads, run
 from .suite import CASES, Case, Sizes
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--processor", action="store_true", help="processor time, not time that passes: for a machine that others use"
     )
     parser.add_argument("--strict", action="store_true", help="a missed target is a failure")
+    parser.add_argument("--page", type=Path, help="also put the tables into this page, and the picture beside it")
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder for files (default: out)")
     arguments = parser.parse_args(argv)
     chosen = [case for case in CASES if not arguments.only or any(part in case.name for part in arguments.only)]
@@ -71,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         compiled=not arguments.no_compile,
         full=full,
     )
-    return _run(chosen, settings, arguments.output, arguments.strict)
+    return _run(chosen, settings, arguments.output, arguments.strict, arguments.page)
 
 
-def _run(cases: Sequence[Case], settings: Settings, folder: Path, strict: bool) -> int:
+def _run(cases: Sequence[Case], settings: Settings, folder: Path, strict: bool, page: Path | None) -> int:
     start = time.perf_counter()
     if settings.clock.processor and (settings.device.type == "cuda" or settings.threads != (1,)):
         _say("processor time is that of all threads, and of none of a GPU's\n")
@@ -97,8 +100,13 @@ def _run(cases: Sequence[Case], settings: Settings, folder: Path, strict: bool) 
     _say(overhead_table(costs) + "\n")
     found_targets = list(verdicts(rows, costs))
     _say("targets, at the greatest length\n" + verdict_table(found_targets) + "\n")
-    for path in write(record(settings, rows, costs, wrong, found_targets), rows, folder):
+    data = record(settings, rows, costs, wrong, found_targets)
+    for path in write(data, rows, folder):
         _say(f"  {path}")
+    if page is not None:
+        replace(page, markdown(data, check.lines(check.results(3))))
+        page.with_suffix(".svg").write_bytes((folder / "bench.svg").read_bytes())
+        _say(f"  {page}")
     for each in wrong:
         _say(f"WRONG  {each}")
     _say(f"\n{time.perf_counter() - start:.0f} seconds")

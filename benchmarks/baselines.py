@@ -217,6 +217,44 @@ def convolution_by_fft(x: Tensor, h: Tensor) -> Tensor:
     return mixed
 
 
+# -- one token at a time ---------------------------------------------------------------------------------------
+
+
+def linear_state(q: Tensor, k: Tensor, v: Tensor) -> Attention:
+    """Causal linear attention after the tokens k, v: a step adds one key and value to the sums and reads them."""
+    k = functional.elu(k) + 1
+    sums, total = k.mT @ v, k.sum(-2).unsqueeze(-1)
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k = functional.elu(q) + 1, functional.elu(k) + 1
+        return (q @ (sums + k.mT * v)) / (q @ (total + k.mT))
+
+    return step
+
+
+def retention_state(q: Tensor, k: Tensor, v: Tensor) -> Attention:
+    """Retention after the tokens k, v."""
+    rate = retention_rate(q).unsqueeze(-1)
+    lag = torch.arange(k.size(-2), 0, -1, device=q.device) - 1
+    sums = (k * torch.exp(rate * lag).unsqueeze(-1)).mT @ v
+    kept = torch.exp(rate).unsqueeze(-1)
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return q @ (sums * kept + k.mT * v)
+
+    return step
+
+
+def fused_cache(q: Tensor, k: Tensor, v: Tensor) -> Attention:
+    """Softmax attention after the tokens k, v: torch's own, over the cache with one key and value more."""
+    keys, values = k, v
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, torch.cat([keys, k], -2), torch.cat([values, v], -2))
+
+    return step
+
+
 # -- flash-linear-attention, where it is installed ------------------------------------------------------------
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from .baselines import linear_by_matmul
 from .measure import Call, Clock, Timing, difference, fastest, interleaved, peak_bytes
-from .suite import CASES, Case, Contender, Kind, Sizes, contenders, problem
+from .suite import CASES, Case, Contender, Kind, Sizes, contenders, decoders, problem
 
-Mode = Literal["forward", "training"]
+Mode = Literal["forward", "training", "decoding"]
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 """Largest relative difference from the first contender by hand that counts as rounding, for values and gradients."""
@@ -93,7 +93,9 @@ def threads_of(count: int) -> Iterator[None]:
 
 
 def modes(case: Case) -> tuple[Mode, ...]:
-    return ("forward", "training") if case.training else ("forward",)
+    training: tuple[Mode, ...] = ("training",) if case.training else ()
+    decoding: tuple[Mode, ...] = ("decoding",) if case.decoding else ()
+    return ("forward", *training, *decoding)
 
 
 def run(case: Case, settings: Settings) -> Iterator[list[Row] | list[Wrong]]:
@@ -113,7 +115,11 @@ def group(case: Case, mode: Mode, length: int, settings: Settings, compiled: boo
     """Everybody at one length: compared first, timed only if all agree."""
     made = problem(case, settings.sizes.of(case, length), settings.device, settings.dtype)
     training = mode == "training"
-    everyone = contenders(made, length, training=training, compiled=compiled, loops=settings.full, fastest=fastest)
+    if mode == "decoding":
+        with torch.no_grad():
+            everyone = decoders(made)
+    else:
+        everyone = contenders(made, length, training=training, compiled=compiled, loops=settings.full, fastest=fastest)
     leaves = tuple(x for x in (*made.inputs, *made.product.parameters()))
     calls = [_call(each, leaves, made.literal, training) for each in everyone]
     reference = next(i for i, each in enumerate(everyone) if each.kind == "hand")

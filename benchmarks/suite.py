@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class Case:
     widths: sizes other than B, H and N where they are not those of the run (D = E = 64).
     parameters: axes whose size the module is built with.
     training: measured forward and backward too.
+    decoding: by hand, what takes one token more after those that it is made from; the product does so by `step`.
     compiled: the product and the literal text are run under torch.compile too; loop: the product is a loop.
     literal_up_to: the greatest N at which the text is evaluated as it stands.
     """
@@ -66,6 +67,7 @@ class Case:
     widths: Mapping[str, int] | None = None
     parameters: tuple[str, ...] = ()
     training: bool = False
+    decoding: tuple[Baseline, ...] = ()
     compiled: bool = False
     loop: bool = False
     literal_up_to: int = 4096
@@ -108,6 +110,7 @@ CASES: tuple[Case, ...] = (
             Baseline("causal softmax (SDPA)", baselines.fused_causal, kind="yardstick"),
         ),
         training=True,
+        decoding=(Baseline("state by hand", prepare=baselines.linear_state),),
         compiled=True,
         loop=True,
     ),
@@ -119,6 +122,7 @@ CASES: tuple[Case, ...] = (
             Baseline("flash-linear-attention reference", prepare=baselines.library_decayed, kind="library"),
         ),
         training=True,
+        decoding=(Baseline("state by hand", prepare=baselines.retention_state),),
     ),
     Case(
         "lightning_attention",
@@ -141,6 +145,7 @@ CASES: tuple[Case, ...] = (
         QKV,
         (Baseline("SDPA, is_causal", baselines.fused_causal),),
         training=True,
+        decoding=(Baseline("SDPA with a cache", prepare=baselines.fused_cache),),
     ),
     Case(
         "alibi_attention",
@@ -267,6 +272,25 @@ def contenders(
         if length <= case.literal_up_to:
             found.append(Contender(LITERAL + COMPILED, "literal", _compiled(made.literal), inputs, True))
     return found
+
+
+def decoders(made: Problem) -> list[Contender]:
+    """Everybody who computes the last token of the inputs after all the others, the product first."""
+    module: Any = made.product
+    before, last = [x[..., :-1, :] for x in made.inputs], tuple(x[..., -1:, :] for x in made.inputs)
+    state = module.init_state()
+    if before[0].size(-2):
+        _, state = module.step(state, *before)
+    found = [Contender(PRODUCT, "product", lambda *token: module.step(state, *token)[0], last)]
+    for each in made.case.decoding:
+        run = each.prepare(*before) if each.prepare is not None else None
+        if run is not None:
+            found.append(Contender(each.name, each.kind, run, last))
+
+    def again(*token: Tensor) -> Tensor:
+        return made.product(*made.inputs)[..., -1:, :]  # type: ignore[no-any-return]
+
+    return [*found, Contender("the whole sequence again", "literal", again, last)]
 
 
 def _compiled(run: Attention | nn.Module) -> Attention:

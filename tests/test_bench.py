@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import __main__ as bench
-from benchmarks import baselines, measure, results, runner, suite
+from benchmarks import baselines, measure, page, results, runner, suite
 from benchmarks.measure import Clock, Timing
 
 TINY = runner.Settings(
@@ -36,6 +36,33 @@ def rows_of(one: suite.Case, settings: runner.Settings = TINY) -> list[runner.Ro
     found = [each for each_group in runner.run(one, settings) for each in each_group]
     assert all(isinstance(each, runner.Row) for each in found), [str(each) for each in found]
     return [each for each in found if isinstance(each, runner.Row)]
+
+
+@pytest.mark.parametrize("name", [each.name for each in suite.CASES if each.decoding])
+def test_decoding_takes_the_last_token_after_the_others(name: str) -> None:
+    made = suite.problem(case(name), suite.Sizes(1, 2, 8).of(case(name), 67), torch.device("cpu"), torch.float64)
+    expected = made.literal(*made.inputs)[..., -1:, :]
+    with torch.no_grad():
+        for each in suite.decoders(made):
+            torch.testing.assert_close(each.call(*each.arguments), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path) -> None:
+    folder, path = tmp_path / "files", tmp_path / "page.md"
+    path.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
+    options = ("--only", "retention", "--lengths", "7,70", "--threads", "1", "--no-compile", "--seconds", "0")
+    assert bench.main((*options, "--output", str(folder))) == 0
+    page.replace(path, page.markdown(json.loads((folder / "bench.json").read_text(encoding="utf-8")), ["speeds"]))
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "\nspeeds\n" in text
+    assert "| milliseconds | N = 7 | N = 70 | spread | ratio | peak MB |" in text
+    assert all(f"### retention, {mode}, 1 thread" in text for mode in ("forward", "training", "decoding"))
+    path.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no `<!-- measured: begin -->`"):
+        page.replace(path, "tables")
 
 
 @pytest.mark.parametrize("name", [each.name for each in suite.CASES])
@@ -121,7 +148,13 @@ def test_the_command_writes_table_json_and_pictures(tmp_path: Path, capsys: pyte
         *("median_ms", "spread", "samples_ms", "ratio", "peak_bytes", "difference"),
     }
     assert all(each.keys() == fields for each in data["measurements"])
-    assert {each["contender"] for each in data["measurements"]} == {"attngraph", "chunk loop", "literal text"}
+    assert {each["contender"] for each in data["measurements"]} == {
+        "attngraph",
+        "chunk loop",
+        "literal text",
+        "state by hand",
+        "the whole sequence again",
+    }
     assert all(each["median_ms"] > 0 for each in data["measurements"])
     assert all((each["peak_bytes"] or 0) > 0 for each in data["measurements"] if each["length"] == 70)
     assert data["overheads"][0].keys() == {"formula", "module_us", "bare_us", "overhead_us"}
