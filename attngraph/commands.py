@@ -351,6 +351,7 @@ def equiv(arguments: Namespace, console: Console) -> int:
 
 
 def draw(arguments: Namespace, console: Console) -> int:
+    from .compiler.facts.cost import superlinear
     from .draw import to_dot, to_svg
     from .exchange import to_json
 
@@ -370,7 +371,7 @@ def draw(arguments: Namespace, console: Console) -> int:
     else:
         order = report.written_order if written else report.order
         subtitle = f"{arguments.stage}, {order}" if order else arguments.stage
-        text = to_svg(graph, title=report.name, subtitle=subtitle, sequence=report.formula.sequence)
+        text = to_svg(graph, title=report.name, subtitle=subtitle, loud=superlinear(report.formula, graph))
     replace_text(path, text)
     return FINE
 

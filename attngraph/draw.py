@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -196,11 +196,10 @@ def _text(x: float, y: float, text: str, size: float, *, fill: str, weight: int 
     return f'<text x="{x:.1f}" y="{y:.1f}" {style} {fitted}>{_escape(text)}</text>'
 
 
-def to_svg(graph: Graph, *, title: str = "", subtitle: str = "", sequence: Sequence[str] = ()) -> str:
+def to_svg(graph: Graph, *, title: str = "", subtitle: str = "", loud: Collection[Node] = ()) -> str:
     """The graph as an SVG document, inputs on top and outputs at the bottom.
 
-    sequence: values over more than one of these axes get a loud frame, for they are what makes a formula
-    quadratic. Errors: TooLargeToDraw.
+    loud: values that get a red frame, for they grow faster than the sequence. Errors: TooLargeToDraw.
     """
     scalars = _scalars(graph)
     labels = _labels(graph, scalars)
@@ -210,7 +209,7 @@ def to_svg(graph: Graph, *, title: str = "", subtitle: str = "", sequence: Seque
     layout = lay_out(boxes)
     families = [family for family in COLOURS if any(_family(node) == family for node in labels)]
     families += sorted({_family(node) for node in labels} - set(COLOURS))
-    loud = {node for node in labels if len(set(node.axes) & set(sequence)) > 1}
+    loud = set(loud) & labels.keys()
     legend, legend_width, legend_height = _legend(families, bool(loud))
     head = 24.0 + (_TITLE + 8 if title else 0) + (_TYPE + 6 if subtitle else 0)
     heading = max(_length(title, _TITLE), _length(subtitle, _TYPE)) + 48
@@ -302,7 +301,7 @@ def _legend(families: Sequence[str], loud: bool) -> tuple[list[str], float, floa
     rows = [entries[i : i + 4] for i in range(0, len(entries), 4)]
     columns = [max(_length(row[i][0], 11) for row in rows if i < len(row)) + 42 for i in range(min(4, len(entries)))]
     if loud:
-        rows.append([("couples sequence axes", "#ffffff", LOUD, 2.2)])
+        rows.append([("grows faster than the sequence", "#ffffff", LOUD, 2.2)])
     shapes = []
     for number, row in enumerate(rows):
         x, y = 0.0, 6 + 20.0 * number
@@ -311,7 +310,7 @@ def _legend(families: Sequence[str], loud: bool) -> tuple[list[str], float, floa
             shapes.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="18" height="12" rx="3" {paint}/>')
             shapes.append(_text(x + 25, y + 10, name, 11, fill="#52606d", anchor="start"))
             x += columns[column]
-    return shapes, max(sum(columns) - 16, 170.0 if loud else 0.0), 20.0 * len(rows) + 6
+    return shapes, max(sum(columns) - 16, 215.0 if loud else 0.0), 20.0 * len(rows) + 6
 
 
 # -- DOT -------------------------------------------------------------------------------------------------------

@@ -20,9 +20,11 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from attngraph import catalogue
+from attngraph.compiler.facts.cost import superlinear
 from attngraph.compiler.ops import OPS
 from attngraph.compiler.ops.base import Brackets, Op
 from attngraph.compiler.pipeline import check_source, read
+from attngraph.draw import to_svg
 from attngraph.grammar.codes import CODES
 from attngraph.grammar.mathml import mathml
 from attngraph.grammar.source import Source
@@ -137,6 +139,22 @@ def example_pages(folder: Path) -> dict[str, str]:
     return pages
 
 
+def pictures(path: Path) -> dict[str, str]:
+    """Path within the site -> SVG: the graph of the first formula of a file, as written and as compiled."""
+    source = read(path)
+    report = check_source(source)[0] if isinstance(source, Source) else None
+    if report is None or report.formula is None or report.plan is None:
+        raise PluginError(f"{path} cannot be drawn")
+    found = {}
+    for stage, graph, order in (
+        ("written", report.formula.graph, report.written_order),
+        ("compiled", report.plan, report.order),
+    ):
+        loud = superlinear(report.formula, graph)
+        found[f"pictures/{path.stem}_{stage}.svg"] = to_svg(graph, subtitle=f"as {stage}, {order}", loud=loud)
+    return found
+
+
 def drawn(markdown: str) -> str:
     """Fences of LaTeX replaced by MathML, which needs no script to be drawn."""
     return re.sub(
@@ -159,7 +177,7 @@ def generated_pages() -> dict[str, str]:
         # the second word of a fence is for the tests; Markdown knows the first only
         page = re.sub(r"^```attn \w+$", "```attn", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         pages[f"reference/codes/{path.name}"] = page
-    return pages | example_pages(ROOT / "examples")
+    return pages | example_pages(ROOT / "examples") | pictures(ROOT / "examples/linear/linear_attention.attn")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:

@@ -63,6 +63,12 @@ class Sequence:
         return all(any(grows_at_most(term, token) for token in self.tokens) for term in self.growth(size))
 
 
+def superlinear(formula: Formula, graph: Graph) -> tuple[Node, ...]:
+    """The values of a graph that grow faster than the sequence, as a map over queries and keys does."""
+    sequence = Sequence(formula)
+    return tuple(node for node in graph if not sequence.is_linear(Poly.volume(node.axes)))
+
+
 def measure(graph: Graph, sequence: Sequence) -> Cost:
     """The cost of evaluating a graph once, in the order of its nodes, for one batch entry."""
     nodes = graph.nodes()

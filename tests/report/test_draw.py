@@ -7,15 +7,18 @@ from xml.etree import ElementTree
 
 import pytest
 
+from attngraph.compiler.facts.cost import superlinear
 from attngraph.compiler.graph import Builder, Graph, Node
 from attngraph.compiler.ops.arithmetic import Add, Divide
 from attngraph.compiler.ops.contraction import matmul
 from attngraph.compiler.ops.functions import Exp
 from attngraph.compiler.ops.layout import Rename
 from attngraph.compiler.ops.leaves import Input, Literal, Position, Size
+from attngraph.compiler.pipeline import check_source
 from attngraph.compiler.sizes import Poly
 from attngraph.compiler.types import Kind
 from attngraph.draw import MAX_NODES, TooLargeToDraw, to_dot, to_svg
+from attngraph.grammar.source import Source
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,11 +43,12 @@ def rectangles(root: ElementTree.Element) -> list[tuple[float, float, float, flo
 
 
 def test_svg_is_well_formed_and_complete() -> None:
-    root = ElementTree.fromstring(to_svg(sample(), title="attention", subtitle="written", sequence=("N", "M")))
+    graph = sample()
+    root = ElementTree.fromstring(to_svg(graph, title="attention", subtitle="written", loud=tuple(graph)))
     texts = [text.text for text in root.iter(f"{SVG}text")]
     for wanted in ("attention", "written", "q", "k", "s = · @ · over D", "· / D", "· + 1", "exp", "[N, M]", "pos(N)"):
         assert wanted in texts
-    assert "couples sequence axes" in texts
+    assert "grows faster than the sequence" in texts
     assert len(rectangles(root)) == 7 - 0 - 0
     assert len(list(root.iter(f"{SVG}path"))) == 1 + 5  # the arrow head, and one curve per operand
 
@@ -77,10 +81,29 @@ def test_markup_in_names_is_text() -> None:
     assert name in [text.text for text in root.iter(f"{SVG}text")]
 
 
-def test_only_values_over_several_sequence_axes_are_loud() -> None:
-    assert to_svg(sample()).count("#d11a2a") == 0
-    loud = to_svg(sample(), sequence=("N", "M"))
-    assert loud.count('stroke="#d11a2a"') == 4 + 1  # four values over N and M, and the legend
+def test_loud_values_have_a_frame_and_a_legend() -> None:
+    graph = sample()
+    assert to_svg(graph).count("#d11a2a") == 0
+    maps = [node for node in graph if {"N", "M"} <= set(node.axes)]
+    loud = to_svg(graph, loud=maps)
+    assert loud.count('stroke="#d11a2a"') == len(maps) + 1
+
+
+def test_values_that_grow_faster_than_the_sequence() -> None:
+    """A map does, with a mask among the inputs too; an image, its rows and columns together, does not."""
+
+    def named(text: str) -> set[str]:
+        (report,) = check_source(Source("f.attn", text))
+        assert report.formula is not None
+        graph = report.formula.graph
+        return {graph.names[node] for node in superlinear(report.formula, graph) if node in graph.names}
+
+    head = "attention f(q[N, D], k[M, D], seen[N, M] bool) -> [N, D]:\n"
+    lines = "    s = q @ k^T\n    a = softmax[M](s, mask=seen)\n    o = a @ k\n    return o\n"
+    assert named(head + lines) == {"seen", "s", "a"}
+    head = "attention f(x[C, Y, X]) -> [C, Y, X]:\n    sequence Y, X\n"
+    lines = "    a = relu(x)\n    s = sum[C](x * x[Y -> V][X -> U])\n    return a + sum[V, U](s)\n"
+    assert named(head + lines) == {"s"}
 
 
 def test_too_large_is_refused() -> None:
