@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from .description import formula_lines, notes, signature
+from .description import formula_lines, notes, quoted, signature
 from .grammar.latex import latex_formula
 from .snippet import location, one_line
 
@@ -52,10 +52,11 @@ def entry(report: Report, heading: str = "##") -> str:
     parts = [f"{heading} {report.name}"]
     if _docstring(report):
         parts += [f"*{escaped(summary(report))}*", escaped(source(report))]
-    findings = [f"{location(each)}: {each.severity.value} {each.code}: {each.message}" for each in report.diagnostics]
-    parts.append(_list("Findings", findings))
-    if report.formula is not None:
-        parts.append(_fence("attn", _without_docstring(_text(report))))
+    if report.formula is None:
+        found = [f"{location(d)}: {d.severity.value} {d.code}: {d.message}" for d in report.diagnostics]
+        parts.append(_list("Findings", found))
+    else:
+        parts.append(_fence("attn", _uses(report) + _without_docstring(_text(report))))
         parts.append(_fence("math", latex_formula(report.formula.tree)))
         parts.append(f"`{signature(report.formula)}`; orders count {_sequence(report)}.")
         parts += [_costs(report), *_account(report, report.formula), _steps(report)]
@@ -90,7 +91,9 @@ def _account(report: Report, formula: Formula) -> list[str]:
     forms = [f"{form.name}: {'' if form.exists else 'no, '}{form.text}" for form in found.forms]
     status = ["a reconstruction, as said above"] if is_reconstruction(report) else []
     promises = [f"promised and {'kept' if v.holds else 'NOT kept'}: `{v.text}`" for v in report.verdicts]
-    return [_list("Forms", forms), _list("Known of it", [*status, *notes(report, formula, found), *promises])]
+    findings = [f"{each.code}: {each.message}, at {quoted(report.source, each.span)}" for each in report.diagnostics]
+    known = [*status, *notes(report, formula, found, quoted), *findings, *promises]
+    return [_list("Forms", forms), _list("Known of it", known)]
 
 
 def _steps(report: Report) -> str:
@@ -133,6 +136,12 @@ def _paragraphs(report: Report) -> list[str]:
 def _text(report: Report) -> str:
     first, last = formula_lines(report)
     return "\n".join(report.source.text.splitlines()[first - 1 : last])
+
+
+def _uses(report: Report) -> str:
+    """The lines that say what else the formula may call, if it calls anything by such a line."""
+    lines = re.findall(r"^use .*\n", report.source.text, re.MULTILINE)
+    return "".join([*lines, "\n"]) if lines else ""
 
 
 def _without_docstring(text: str) -> str:

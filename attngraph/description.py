@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -243,7 +243,7 @@ def _culprits(report: Report) -> str:
     lines = []
     for node, cost in culprits(report)[:3]:
         span = formula.origins.get(node)
-        words = _quoted(report.source, span) if span else f"`{_clipped(text(node, names, open=True))}`"
+        words = quoted(report.source, span) if span else f"`{_clipped(text(node, names, open=True))}`"
         place = f"{_place(report.source, span)}: " if span else ""
         lines.append(f"{place}{words}, {node.type}, {cost} operations")
     return _section(f"what makes it {report.order}", lines)
@@ -270,8 +270,14 @@ def _folded(note: str) -> list[str]:
     return textwrap.wrap(note, _COLUMNS - len(_INDENT), subsequent_indent=_INDENT, break_on_hyphens=False)
 
 
-def notes(report: Report, formula: Formula, account: Account) -> Iterator[str]:
-    """What is to be known of a formula besides its cost and its forms, one sentence each."""
+def notes(
+    report: Report, formula: Formula, account: Account, place: Callable[[Source, Span], str] | None = None
+) -> Iterator[str]:
+    """What is to be known of a formula besides its cost and its forms, one sentence each.
+
+    place: how to tell a place of the text; by line and column if none is given.
+    """
+    place = place or _place
     if formula.sequence:
         if not account.mixing:
             yield "no token mixing: the result at a position depends on the inputs at that position only"
@@ -279,7 +285,7 @@ def notes(report: Report, formula: Formula, account: Account) -> Iterator[str]:
             yield "causal: no position depends on a later one"
         else:
             reason, span = account.causal
-            yield f"not causal: {reason}{f', at {_place(report.source, span)}' if span else ''}"
+            yield f"not causal: {reason}{f', at {place(report.source, span)}' if span else ''}"
     if account.crossover is not None:
         yield _crossover(account.crossover)
     for name, axes in account.fixed:
@@ -314,7 +320,7 @@ def _place(source: Source, span: Span) -> str:
     return f"{line}:{column}"
 
 
-def _quoted(source: Source, span: Span) -> str:
+def quoted(source: Source, span: Span) -> str:
     return f"`{_clipped(one_line(' '.join(source.slice(span).split())))}`"
 
 

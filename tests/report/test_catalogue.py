@@ -9,7 +9,7 @@ import pytest
 from mkdocs.exceptions import PluginError
 
 from attngraph.catalogue import entry, table
-from attngraph.compiler.pipeline import check_source
+from attngraph.compiler.pipeline import check_source, read
 from attngraph.compiler.report import Report
 from attngraph.grammar.source import Source
 from benchmarks import examples
@@ -84,3 +84,12 @@ def test_pages_of_the_documentation(tmp_path: Path) -> None:
 
 def test_every_family_is_described() -> None:
     assert hooks.families(examples.FOLDER).keys() == {path.parent.name for path in examples.FILES}
+
+
+def test_an_entry_shows_what_its_file_uses() -> None:
+    source = read(examples.find("rope_attention"))
+    assert isinstance(source, Source)
+    text = entry(check_source(source)[0])
+    uses = 'use "../shared/rotary.attn"\nuse "../softmax/softmax_attention.attn"\n'
+    assert f"```attn\n{uses}\nattention rope_attention(" in text
+    assert "/softmax_attention.attn:" not in text, "places are quoted: the text shown has other lines than the file"
