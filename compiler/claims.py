@@ -102,6 +102,7 @@ def _bounded(code: str, what: str) -> Callable[[Case, ast.Claim], Finding]:
             return bound
         counted = _counted(bound, formula)
         limit = growth(formula.facts.canonical(bound), axes=counted)
+        limit |= {below for top in limit for below in _at_most(top, formula, counted)}
 
         def fits(size: Poly) -> bool:
             grown = growth(formula.facts.canonical(size), axes=counted)
@@ -116,6 +117,21 @@ def _bounded(code: str, what: str) -> Callable[[Case, ast.Claim], Finding]:
         return _blame(code, case, claim, facts, fits)
 
     return check
+
+
+def _at_most(term: Growth, formula: Formula, counted: frozenset[str]) -> set[Growth]:
+    """What is at most a term as every axis has an element: there is one of N/W blocks, so N * W is at least W^2."""
+    found: set[Growth] = set()
+    for axis in (*formula.fixed, *formula.bound, *formula.derived):
+        size = formula.facts.canonical(Poly.symbol(axis))
+        if len(size.terms) == 1 and any(power < 0 for monomial in size.terms for _, power in monomial):
+            for ratio in growth(size, axes=counted):
+                powers = {name: (-p, -q) for name, (p, q) in ratio}
+                for name, (p, q) in term:
+                    before = powers.get(name, (0, 0))
+                    powers[name] = (before[0] + p, before[1] + q)
+                found.add(tuple(sorted((name, power) for name, power in powers.items() if power != (0, 0))))
+    return found
 
 
 def _counted(bound: Poly, formula: Formula) -> frozenset[str]:

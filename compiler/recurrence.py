@@ -375,7 +375,7 @@ class _Steps:
             return True
         along = [axis for axis in node.axes if axis in self.axes]
         return len(along) == 1 and all(
-            path.own == along[0] and path.reach is not Reach.ALL
+            path.own == (along[0],) and path.reach is not Reach.ALL
             for path in self.dependence.paths[node]
             if path.source in self.axes
         )
@@ -439,7 +439,7 @@ class _PlanDependence(Dependence):
             return dict(self.paths[node.inputs[0]])
         if isinstance(node.op, FusedSoftmax) and "mask" in node.op.given:
             key, query = node.op.key, node.op.query
-            if (query, key) in self.support[node.inputs[3]]:
+            if any((order.later, order.earlier) == (query, key) for order in self.support(node.inputs[3])):
                 merged = {path: cause for operand in node.inputs for path, cause in self.paths[operand].items()}
                 return self._seen(node, merged, {key: query})
         return super()._paths(node)

@@ -14,7 +14,7 @@ from .ops.arithmetic import Divide, FloorDivide, Modulo, Subtract
 from .ops.functions import Floor
 from .ops.leaves import Literal, Position
 from .ops.logic import And, Equal, Not, Or
-from .sizes import ZERO, Facts, Number, Poly, Truth
+from .sizes import ZERO, Facts, Poly, Truth
 from .structure import MAX_DEPTH, Affine, affine, constraints
 
 
@@ -146,15 +146,14 @@ def _bound(form: Affine, sight: Sight) -> Region | None:
     """What `form >= 0` says."""
     if not sight.is_whole(form.offset):
         return None
-    scales: dict[str, Number] = dict(form.positions)
-    query, key = scales.pop(sight.query, 0), scales.pop(sight.key, 0)
-    if scales:
+    if not form.positions.keys() <= {sight.query, sight.key}:
         return None
+    query, key = form.positions.get(sight.query, 0), form.positions.get(sight.key, 0)
     if query == 0 and key == -1:
         return Region(columns=form.offset + 1)
     if query != -key or not query:
         return None
-    offset = Poly.function("floor", form.offset / Poly.constant(abs(query)))
+    offset = Poly.function("floor", form.offset / Poly.constant(max(query, -query)))
     return Region(least=-offset) if query > 0 else Region(most=offset)
 
 

@@ -123,21 +123,58 @@ def _not_negative(form: Affine, strict: bool) -> list[Affine] | None:
     return [Affine(whole.positions, whole.offset - 1)] if whole.offset.is_integral() else None
 
 
-def implies_not_after(condition: Node, later: str, earlier: str, facts: Facts) -> bool:
-    """Whether the condition holds only where the position along `earlier` is <= that along `later`."""
-    return any(_orders(form, later, earlier, facts) for form in constraints(condition, exact=False) or ())
+def implies_not_after(
+    condition: Node,
+    later: str,
+    earlier: str,
+    facts: Facts,
+    *,
+    shift: Poly = ZERO,
+    strict: bool = False,
+    negated: bool = False,
+    depth: int = 0,
+) -> bool:
+    """Whether the condition holds only where the position along `earlier`, less the shift, is <= that along `later`.
+
+    strict: <. Only positions along `earlier` from the shift on are asked about: those of a part of that axis.
+    """
+    op = condition.op
+    if depth > MAX_DEPTH:
+        return False
+
+    def of(operand: Node, negated: bool) -> bool:
+        return implies_not_after(
+            operand, later, earlier, facts, shift=shift, strict=strict, negated=negated, depth=depth + 1
+        )
+
+    if isinstance(op, Not):
+        return of(condition.inputs[0], not negated)
+    if isinstance(op, And | Or):
+        either = any if isinstance(op, And) is not negated else all
+        return either(of(operand, negated) for operand in condition.inputs)
+    for form in constraints(condition, negated=negated, exact=False) or ():
+        moved = Affine(form.positions, form.offset + shift * form.positions.get(earlier, 0))
+        if _orders(moved, later, earlier, facts, strict) or _never(moved, facts):
+            return True
+    return False
 
 
-def _orders(form: Affine, later: str, earlier: str, facts: Facts) -> bool:
-    """Whether `form >= 0` says that the position along `earlier` is at most that along `later`."""
+def _never(form: Affine, facts: Facts) -> bool:
+    """Whether `form >= 0` holds nowhere: positions are not negative."""
+    falls = all(coefficient <= 0 for coefficient in form.positions.values())
+    return falls and facts.at_least(-form.offset, Poly.constant(1)) is Truth.YES
+
+
+def _orders(form: Affine, later: str, earlier: str, facts: Facts, strict: bool) -> bool:
+    """Whether `form >= 0` says that the position along `earlier` is at most (strict: less than) that along `later`."""
     scale = form.positions.get(later, 0)
     if scale <= 0 or form.positions != {later: scale, earlier: -scale}:
         return False
-    # scale * (n - m) + offset >= 0: n - m is whole, so it is >= 0 if offset < scale
+    # scale * (n - m) + offset >= 0: n - m is whole, so it is >= 0 if offset < scale, and >= 1 if offset < 0
     number = form.offset.as_number()
     if number is not None:
-        return number < scale
-    return facts.at_least(-form.offset, ZERO) is Truth.YES
+        return number < (0 if strict else scale)
+    return facts.at_least(-form.offset, Poly.constant(1) if strict else ZERO) is Truth.YES
 
 
 def lag_at_least(condition: Node, later: str, earlier: str, *, negated: bool = False) -> int | None:

@@ -1,9 +1,10 @@
 """Which positions of an input a value depends on: the same one, earlier ones, or all.
 
-A value is described by paths: (own axis, input axis, reach). `(N, M, EARLIER)` says that the element
-at position n along N depends on positions m <= n of an input's axis M. A path without own axis says
-that every element depends on every position. The analysis is sound: what it does not understand
-depends on everything.
+A value is described by paths: (own digits, input axis, reach). `((N,), M, EARLIER)` says that the element at position
+n along N depends on positions m <= n of an input's axis M. Where an axis was split, its position has several digits:
+`((G, S), M, SAME)` says that the element at (g, s) depends on position g*S + s. A digit `?S` is lost: any of that size.
+`((G, ?S), M, BEFORE)` is then every position of the blocks before g. A path without digits says that every element
+depends on every position. The analysis is sound: what it does not understand depends on everything.
 """
 
 from __future__ import annotations
@@ -15,37 +16,60 @@ from enum import Enum
 from ...grammar.source import Span
 from ..formula import Formula
 from ..graph import Graph, Node
-from ..ops.arithmetic import Divide, Multiply
 from ..ops.base import Brackets, Op
 from ..ops.contraction import Contraction
 from ..ops.convolution import Convolution
-from ..ops.layout import Broadcast, Convert, Rename, Reorder
+from ..ops.functions import Abs, Erf, Sign, Sin, Softsign, Sqrt, Square, Tanh
+from ..ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from ..ops.leaves import Input, Literal, Position
 from ..ops.logic import And, Where
 from ..ops.normalisations import Softmax
 from ..ops.ordering import Top
 from ..ops.reductions import Mean, Sum
 from ..ops.segments import SegmentSoftmax, SegmentSum
-from ..ops.selection import Shift, Windows
-from ..sizes import Poly, Truth
+from ..ops.selection import Concat, Shift, Slice, Windows
+from ..sizes import ZERO, Facts, Poly, Truth
 from ..structure import implies_not_after
+from ..types import Kind
+from .ranges import ANY, INF, Range, hull, range_of, ranges
 
 
 class Reach(Enum):
     SAME = "the same position"
     EARLIER = "earlier positions"
+    BEFORE = "positions before"
     ALL = "every position"
 
 
 @dataclass(frozen=True)
 class Path:
-    own: str | None
+    own: tuple[str, ...]
     source: str
     reach: Reach
 
 
 Paths = dict[Path, Node]  # with the node that gave the path its reach
-Support = frozenset[tuple[str, str]]  # (n, m): the element is 0 (false, -inf) unless m <= n
+LOST = "?"
+PART = "#"  # `L#0` is the first part of an axis L that was laid end to end
+
+
+@dataclass(frozen=True)
+class Order:
+    """Outside of the pairs with pos(earlier) <= pos(later) (strict: <) something is known of a value."""
+
+    later: str
+    earlier: str
+    strict: bool = False
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        return self.later, self.earlier
+
+
+Outside = Mapping[Order, Range]
+NOTHING: Outside = {}
+ZERO_RANGE = Range(0.0, 0.0)
+MINUS_INFINITY = Range(-INF, -INF)
 
 
 class Dependence:
@@ -58,11 +82,14 @@ class Dependence:
     def __init__(self, formula: Formula, graph: Graph | None = None, *, positions: bool = False) -> None:
         self.formula = formula
         self.positions = positions
+        graph = graph or formula.graph
+        nodes = graph.nodes()
+        self.ranges = ranges(graph.outputs, formula.constants)
+        self.parts = _parts(nodes, formula.facts)
         self.paths: dict[Node, Paths] = {}
-        self.support: dict[Node, Support] = {}
-        self.blank: dict[Node, Support] = {}  # the same, for elements that are -inf
-        for node in (graph or formula.graph).nodes():
-            self.support[node] = self._support(node)
+        self.outside: dict[Node, Outside] = {}
+        for node in nodes:
+            self.outside[node] = self._outside(node)
             self.paths[node] = self._paths(node)
 
     # -- the question ----------------------------------------------------------------------------
@@ -89,9 +116,9 @@ class Dependence:
                 if facts.equal(Poly.symbol(path.source), Poly.symbol(axis)) is not Truth.YES:
                     same = f"`where {path.source} = {axis}`"
                     return cause, f"nothing says that `{path.source}` is as long as `{axis}`; state {same}"
-                if path.own == axis and path.reach is not Reach.ALL:
+                if path.own == (axis,):
                     continue
-                if path.own is not None and (axis, path.own) in self.support[output] and path.reach is not Reach.ALL:
+                if any(path.own == (order.earlier,) and order.later == axis for order in self.support(output)):
                     continue
                 return cause, f"position n along `{axis}` depends on later positions along `{path.source}`"
         return None
@@ -100,7 +127,7 @@ class Dependence:
         """Where entries along an axis come to depend on each other; None when they provably do not."""
         for output in self.formula.graph.outputs:
             for path, cause in self.paths[output].items():
-                if path.source == axis and not (path.own == axis and path.reach is Reach.SAME):
+                if path.source == axis and path != Path((axis,), axis, Reach.SAME):
                     return self.formula.origins.get(cause), axis
         return None
 
@@ -110,134 +137,312 @@ class Dependence:
         axes = {a for node in self.formula.graph.nodes() for a in node.axes}
         return {a for a in axes if facts.canonical(Poly.symbol(a)).symbols() & names}
 
-    # -- where a value is zero -------------------------------------------------------------------
+    # -- what a value is where it is hidden --------------------------------------------------------
 
-    def _support(self, node: Node) -> Support:
+    def support(self, node: Node) -> frozenset[Order]:
+        """The orders outside of which a value is 0 (false)."""
+        return frozenset(order for order, known in self.outside[node].items() if _is_exactly(known, ZERO_RANGE))
+
+    def _blank(self, node: Node) -> frozenset[Order]:
+        return frozenset(order for order, known in self.outside[node].items() if _is_exactly(known, MINUS_INFINITY))
+
+    def _outside(self, node: Node) -> Outside:
         op, inputs = node.op, node.inputs
-        if node.type.kind.value == "bool" and not isinstance(op, Input):
-            facts = self.formula.facts
-            return frozenset(
-                (n, m)
-                for n in node.axes
-                for m in node.axes
-                if n != m and self._same_length(n, m) and implies_not_after(node, n, m, facts)
-            )
+        if node.type.kind is Kind.BOOL:
+            return NOTHING if isinstance(op, Input) else self._conditions(node)
         match op:
             case Where():
-                condition, yes, no = inputs
-                if isinstance(no.op, Literal) and no.op.value == 0:
-                    return self.support[condition] | self.support[yes]
-                if isinstance(no.op, Literal) and no.op.value == float("-inf"):
-                    self.blank[node] = self.support[condition]
-                return frozenset()
-            case Multiply():
-                return self.support[inputs[0]] | self.support[inputs[1]]
-            case Divide() | Reorder():
-                return self.support[inputs[0]]
+                hidden = {order: self._known(inputs[2]) for order in self.support(inputs[0])}
+                orders = {*self.outside[inputs[1]], *self.outside[inputs[2]]}
+                return {order: hull(*(self._there(o, order) for o in inputs[1:])) for order in orders} | hidden
             case Softmax():
-                masks = frozenset[tuple[str, str]]()
-                if "mask" in op.given:
-                    masks |= self.support[inputs[1]]
-                masks |= self.blank.get(inputs[0], frozenset())
-                return frozenset((n, m) for n, m in masks if m in op.axes and n not in op.axes)
+                masks = self._blank(inputs[0]) | (self.support(inputs[1]) if "mask" in op.given else frozenset())
+                within = [o for o in masks if axis_of(o.earlier) in op.axes and axis_of(o.later) not in op.axes]
+                return dict.fromkeys(within, ZERO_RANGE)
             case SegmentSoftmax() if op.given:
-                return frozenset((n, m) for n, m in self.support[inputs[2]] if m == op.axis)
-            case And():
-                return self.support[inputs[0]] | self.support[inputs[1]]
-        return frozenset()
+                return {o: ZERO_RANGE for o in self.support(inputs[2]) if o.earlier == op.axis}
+            case Contraction():
+                zero = self.support(inputs[0]) | self.support(inputs[1])
+                kept = [o for o in zero if not set(map(axis_of, o.axes)) & set(op.axes)]
+                return dict.fromkeys(kept, ZERO_RANGE)
+            case Reorder() | Convert():
+                return self.outside[inputs[0]]
+            case Rename(source, target):
+                return {
+                    _renamed(order, {source: target}): known
+                    for order, known in self.outside[inputs[0]].items()
+                    if not any(axis.startswith(f"{source}{PART}") for axis in order.axes)
+                }
+            case Concat(sources, target) if target in self.parts:
+                return {
+                    _renamed(order, {axis: f"{target}{PART}{index}"}): known
+                    for index, (axis, operand) in enumerate(zip(sources, inputs, strict=True))
+                    for order, known in self.outside[operand].items()
+                    if axis in order.axes
+                }
+            case Slice():
+                part = self._part(op)
+                renaming = {} if part is None else {part: op.target}
+                return {
+                    _renamed(order, renaming): known
+                    for order, known in self.outside[inputs[0]].items()
+                    if op.source not in map(axis_of, order.axes) or part in order.axes
+                }
+            case Abs() | Erf() | Sign() | Sin() | Softsign() | Sqrt() | Square() | Tanh():  # 0 at 0
+                return dict.fromkeys(self.support(inputs[0]), ZERO_RANGE)
+        if not op.elementwise:
+            return NOTHING
+        constants, all_known = self.formula.constants, self.ranges
+        found = {
+            order: range_of(node, [self._there(operand, order) for operand in inputs], constants, all_known)
+            for order in {order: None for operand in inputs for order in self.outside[operand]}
+        }
+        return {order: known for order, known in found.items() if known != self._known(node)}
+
+    def _there(self, node: Node, order: Order) -> Range:
+        """What is known of a value outside of an order."""
+        return self.outside[node].get(order, self._known(node))
+
+    def _known(self, node: Node) -> Range:
+        if isinstance(node.op, Literal):
+            return Range(node.op.value, node.op.value)
+        return self.ranges.get(node, ANY)
+
+    def _conditions(self, node: Node) -> Outside:
+        """The orders that a condition implies."""
+        op = node.op
+        if isinstance(op, And):
+            return {**self.outside[node.inputs[0]], **self.outside[node.inputs[1]], **self._orders(node)}
+        return self._orders(node)
+
+    def _orders(self, node: Node) -> Outside:
+        facts = self.formula.facts
+        found: dict[Order, Range] = {}
+        for later in node.axes:
+            for axis in node.axes:
+                if axis == later:
+                    continue
+                for name, shift in ((axis, ZERO), *self.parts.get(axis, ())):
+                    if self._same_length(later, name) and implies_not_after(node, later, axis, facts, shift=shift):
+                        found[Order(later, name)] = ZERO_RANGE
+                        if implies_not_after(node, later, axis, facts, shift=shift, strict=True):
+                            found[Order(later, name, True)] = ZERO_RANGE
+        return found
+
+    def _size(self, digit: str) -> Poly:
+        digit = digit.removeprefix(LOST)
+        axis, _, index = digit.partition(PART)
+        return Poly.symbol(axis) if not index else self.sizes[digit]
 
     def _same_length(self, one: str, other: str) -> bool:
-        return self.formula.facts.equal(Poly.symbol(one), Poly.symbol(other)) is Truth.YES
+        return self.formula.facts.equal(self._size(one), self._size(other)) is Truth.YES
+
+    def _part(self, op: Slice) -> str | None:
+        """The part of an axis that a slice cuts out, exactly."""
+        facts = self.formula.facts
+        for name, start in self.parts.get(op.source, ()):
+            at = facts.equal(start, op.start) is Truth.YES and op.stride == Poly.constant(1)
+            if at and self._same_length(name, op.target):
+                return name
+        return None
 
     # -- what a value depends on -----------------------------------------------------------------
 
     def _paths(self, node: Node) -> Paths:
         op, inputs = node.op, node.inputs
         if isinstance(op, Input):
-            return {Path(axis, axis, Reach.SAME): node for axis in op.axes}
+            return {Path((axis,), axis, Reach.SAME): node for axis in op.axes}
         merged: Paths = {}
         if self.positions and isinstance(op, Position | Broadcast):
             new = (axis for axis in node.axes if not any(axis in operand.axes for operand in inputs))
-            merged = {Path(axis, axis, Reach.SAME): node for axis in new}
+            merged = {Path((axis,), axis, Reach.SAME): node for axis in new}
             if not inputs:
                 return merged
-        for operand in inputs:
+        for index, operand in enumerate(inputs):
+            moved = {op.sources[index]: f"{op.target}{PART}{index}"} if self._is_concat(op) else {}  # type: ignore[attr-defined]
             for path, cause in self.paths[operand].items():
-                merged.setdefault(path, cause)
+                merged.setdefault(_moved(path, moved), cause)
+        if self._is_concat(op):
+            return merged
         if isinstance(op, Contraction):
-            support = self.support[inputs[0]] | self.support[inputs[1]]
-            return self._reduce(node, merged, op.axes, support)
+            return self._reduce(node, merged, op.axes, self.support(inputs[0]) | self.support(inputs[1]))
         if isinstance(op, Sum | Mean):
-            support = self.support[inputs[0]] if isinstance(op, Sum) else frozenset()
-            return self._reduce(node, merged, op.axes, support)
+            return self._reduce(node, merged, op.axes, self.support(inputs[0]) if isinstance(op, Sum) else frozenset())
         if isinstance(op, Softmax):
-            return merged | self._reduce(node, merged, op.axes, self.support[node])
+            return merged | self._reduce(node, merged, op.axes, self.support(node))
         if isinstance(op, SegmentSoftmax):
-            return merged | self._reduce(node, merged, (op.axis,), self.support[node])
+            return merged | self._reduce(node, merged, (op.axis,), self.support(node))
         if isinstance(op, SegmentSum):
-            return merged | self._reduce(node, merged, (op.axis,), self.support[inputs[0]])
+            return merged | self._reduce(node, merged, (op.axis,), self.support(inputs[0]))
         if isinstance(op, Top):
-            return merged | self._reduce(node, merged, (op.axis,), self.blank.get(inputs[0], frozenset()))
+            return merged | self._reduce(node, merged, (op.axis,), self._blank(inputs[0]))
         if op.follows():
             return self._seen(node, merged, op.follows())
         if isinstance(op, Shift):
             by = op.by.as_number()
-            return self._along(node, merged, op.axis) if by is not None and by >= 0 else self._all(node, merged)
+            back = by is not None and by >= 0
+            return self._seen(node, merged, {op.axis: op.axis}) if back else self._reduce(node, merged, (op.axis,))
         if isinstance(op, Convolution | Windows) and (axis := looks_back(op)) is not None:
             met = set(op.axes) - {axis} if isinstance(op, Convolution) else set()
-            kept = {path: cause for path, cause in merged.items() if path.own not in met}
-            others = {path: cause for path, cause in merged.items() if path.own in met}
-            return self._along(node, kept, axis) | self._all(node, others)
-        if isinstance(op, Rename):
-            return {
-                Path(op.target if path.own == op.source else path.own, path.source, path.reach): cause
-                for path, cause in merged.items()
-            }
+            kept = {path: cause for path, cause in merged.items() if not met & set(path.own)}
+            others = {path: cause for path, cause in merged.items() if met & set(path.own)}
+            return self._seen(node, kept, {axis: axis}) | self._all(node, others)
+        match op:
+            case Rename(source, target):
+                return {_moved(_whole(path, source), {source: target}): cause for path, cause in merged.items()}
+            case Split(source, targets):
+                return {_cut(_whole(path, source), source, targets): cause for path, cause in merged.items()}
+            case Merge(sources, target):
+                return self._merged(node, merged, sources, target)
+            case Slice() if (part := self._part(op)) is not None:
+                gone = {op.source, *(name for name, _ in self.parts[op.source] if name != part)}
+                here = {path: cause for path, cause in merged.items() if not gone & set(path.own)}
+                whole = {path: cause for path, cause in merged.items() if op.source in path.own}
+                return {_moved(path, {part: op.target}): cause for path, cause in here.items()} | self._all(node, whole)
         if op.elementwise or isinstance(op, Reorder):
             return merged
         touched = moved_along(op)
-        if touched is None:
-            return self._all(node, merged)
-        untouched = {path: cause for path, cause in merged.items() if path.own is not None and path.own not in touched}
-        others = {path: cause for path, cause in merged.items() if path not in untouched}
-        return untouched | self._all(node, others)
+        return self._all(node, merged) if touched is None else self._reduce(node, merged, tuple(touched))
 
-    def _reduce(self, node: Node, paths: Paths, axes: tuple[str, ...], support: Support) -> Paths:
+    def _is_concat(self, op: Op) -> bool:
+        return isinstance(op, Concat) and op.target in self.parts
+
+    def _merged(self, node: Node, paths: Paths, sources: tuple[str, ...], target: str) -> Paths:
+        """Digits that become one position."""
         found: Paths = {}
         for path, cause in paths.items():
-            if path.own not in axes:
+            if not {axis_of(digit.removeprefix(LOST)) for digit in path.own} & set(sources):
                 found.setdefault(path, cause)
                 continue
-            anchors = [n for n, m in support if m == path.own and n in node.axes]
-            if anchors and path.reach is not Reach.ALL:
-                for anchor in anchors[:1]:
-                    found.setdefault(Path(anchor, path.source, Reach.EARLIER), node)
-            else:
-                found.setdefault(Path(None, path.source, Reach.ALL), node)
+            known = sum(not digit.startswith(LOST) for digit in path.own)
+            fits = path.own[:known] == sources[:known] and len(path.own) == len(sources)
+            lost = zip(path.own[known:], sources[known:], strict=True) if fits else ()
+            if fits and all(digit.startswith(LOST) and self._same_length(digit, axis) for digit, axis in lost):
+                if known == len(sources):
+                    found.setdefault(Path((target,), path.source, path.reach), cause)
+                    continue
+                if path.reach is Reach.BEFORE:
+                    found.setdefault(Path((target,), path.source, Reach.EARLIER), cause)
+                    continue
+            found.setdefault(Path((), path.source, Reach.ALL), node)
+        return found
+
+    def _reduce(self, node: Node, paths: Paths, axes: Iterable[str], support: frozenset[Order] = frozenset()) -> Paths:
+        """Digits along some axes are summed over: those that a value is zero for are not read."""
+        found: Paths = {}
+        for path, cause in paths.items():
+            reduced = path
+            for digit in path.own:
+                if axis_of(digit) not in axes or digit not in reduced.own:
+                    continue
+                orders = [o for o in support if o.earlier == digit and axis_of(o.later) in node.axes]
+                order = max(orders, key=lambda o: o.strict, default=None)
+                reduced = _lost(reduced, digit) if order is None else _anchored(reduced, digit, order)
+            found.setdefault(reduced, cause if reduced is path else node)
         return found
 
     def _seen(self, node: Node, paths: Paths, follows: Mapping[str, str]) -> Paths:
         """Elements along the axes of `follows` as they are seen from later ones."""
         found: Paths = {}
         for path, cause in paths.items():
-            if path.own is not None and path.own in follows and path.reach is not Reach.ALL:
-                found.setdefault(Path(follows[path.own], path.source, Reach.EARLIER), cause)
-            elif path.own in node.axes:
+            for axis in follows:
+                path = _whole(path, axis)
+            digit = next((digit for digit in path.own if digit in follows), None)
+            if digit is not None:
+                found.setdefault(_anchored(path, digit, Order(follows[digit], digit)), cause)
+            elif all(axis_of(digit) in node.axes for digit in path.own if not digit.startswith(LOST)) and path.own:
                 found.setdefault(path, cause)
             else:
-                found.setdefault(Path(None, path.source, Reach.ALL), node)
+                found.setdefault(Path((), path.source, Reach.ALL), node)
         return found
 
-    def _along(self, node: Node, paths: Paths, axis: str) -> Paths:
-        return {
-            Path(path.own, path.source, Reach.EARLIER)
-            if path.own == axis and path.reach is not Reach.ALL
-            else path: cause
-            for path, cause in paths.items()
-        }
-
     def _all(self, node: Node, paths: Paths) -> Paths:
-        return {Path(None, path.source, Reach.ALL): node for path in paths}
+        return {Path((), path.source, Reach.ALL): node for path in paths}
+
+    @property
+    def sizes(self) -> Mapping[str, Poly]:
+        """The size of every part of an axis."""
+        ends = self.parts
+        found: dict[str, Poly] = {}
+        for axis, parts in ends.items():
+            starts = [*(start for _, start in parts[1:]), Poly.symbol(axis)]
+            found |= {name: end - start for (name, start), end in zip(parts, starts, strict=True)}
+        return found
+
+
+def _parts(nodes: Iterable[Node], facts: Facts) -> dict[str, tuple[tuple[str, Poly], ...]]:
+    """The parts of axes that are laid end to end, and where each starts; of those that are so in one way only."""
+    found: dict[str, tuple[tuple[str, Poly], ...]] = {}
+    refused: set[str] = set()
+    for node in nodes:
+        if not isinstance(node.op, Concat):
+            continue
+        start, parts = ZERO, []
+        for index, axis in enumerate(node.op.sources):
+            parts.append((f"{node.op.target}{PART}{index}", start))
+            start = start + Poly.symbol(axis)
+        before = found.setdefault(node.op.target, tuple(parts))
+        if len(before) != len(parts) or any(
+            facts.equal(a, b) is not Truth.YES for (_, a), (_, b) in zip(before, parts, strict=True)
+        ):
+            refused.add(node.op.target)
+    return {axis: parts for axis, parts in found.items() if axis not in refused}
+
+
+def axis_of(digit: str) -> str:
+    """The axis that a digit runs along."""
+    return digit.partition(PART)[0]
+
+
+def _is_exactly(known: Range, value: Range) -> bool:
+    return (known.low, known.high) == (value.low, value.high)
+
+
+def _renamed(order: Order, names: Mapping[str, str]) -> Order:
+    return Order(names.get(order.later, order.later), names.get(order.earlier, order.earlier), order.strict)
+
+
+def _moved(path: Path, names: Mapping[str, str]) -> Path:
+    return Path(tuple(names.get(digit, digit) for digit in path.own), path.source, path.reach) if names else path
+
+
+def _cut(path: Path, source: str, targets: tuple[str, ...]) -> Path:
+    """The position along a split axis has the digits of the new ones."""
+    own = tuple(new for digit in path.own for new in (targets if digit == source else (digit,)))
+    return Path(own, path.source, path.reach)
+
+
+def _whole(path: Path, axis: str) -> Path:
+    """A path of which no digit is a part of this axis: of parts nothing is known when the axis changes."""
+    for digit in path.own:
+        if digit != axis and axis_of(digit) == axis:
+            return _whole(_lost(path, digit), axis)
+    return path
+
+
+def _anchored(path: Path, digit: str, order: Order) -> Path:
+    """A digit m is read where m <= n (strict: m < n) only: what is known of m is known of n."""
+    at = path.own.index(digit)
+    own = (*path.own[:at], order.later, *path.own[at + 1 :])
+    if not order.strict:
+        reach = Reach.EARLIER if path.reach is Reach.SAME else path.reach
+        return Path(own, path.source, reach)
+    if len(own) == 1:
+        return Path(own, path.source, Reach.EARLIER)
+    return Path((*own[: at + 1], *(_as_lost(d) for d in own[at + 1 :])), path.source, Reach.BEFORE)
+
+
+def _lost(path: Path, digit: str) -> Path:
+    """A digit is read at any place: what stands before it is all that is known."""
+    at = path.own.index(digit)
+    if at == 0:
+        return Path((), path.source, Reach.ALL)
+    reach = path.reach if path.reach is Reach.SAME else Reach.EARLIER
+    return Path((*path.own[:at], *(_as_lost(d) for d in path.own[at:])), path.source, reach)
+
+
+def _as_lost(digit: str) -> str:
+    return digit if digit.startswith(LOST) else LOST + digit
 
 
 def looks_back(op: Convolution | Windows) -> str | None:

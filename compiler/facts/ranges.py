@@ -93,13 +93,14 @@ def ranges(
         elif isinstance(node.op, Size) and free and node.op.size.symbols() & free:
             found[node] = ANY
         else:
-            found[node] = _range(node, [found[operand] for operand in node.inputs], constants, found)
+            found[node] = range_of(node, [found[operand] for operand in node.inputs], constants, found)
     return found
 
 
-def _range(
+def range_of(
     node: Node, operands: list[Range], constants: Mapping[str, int | float], found: Mapping[Node, Range]
 ) -> Range:
+    """The range of a node whose operands have the given ranges. found: those of all nodes below, wherever they are."""
     match node.op:
         case Literal(value):
             return Range(value, value) if math.isfinite(value) else Range()
@@ -114,7 +115,7 @@ def _range(
         case Position():
             return Range(0.0)
         case Where():
-            return _hull(operands[1], operands[2])
+            return hull(operands[1], operands[2])
         case Add():
             return _meet(_add(operands[0], operands[1]), _square_completed(node))
         case Subtract() if _is_below(*node.inputs):
@@ -150,9 +151,9 @@ def _range(
         case Take() | Slice() | Roll() | Convert() | Sort() | CumulativeMax() | CumulativeMin() | SegmentMax():
             return operands[0]
         case Shift():
-            return _hull(operands[0], Range(0.0, 0.0))
+            return hull(operands[0], Range(0.0, 0.0))
         case Concat():
-            return reduce(_hull, operands)
+            return reduce(hull, operands)
         case L1Normalize() | L2Normalize():
             return _meet(_sign_of(operands[0]), Range(-1.0, 1.0))
         case Variance() | Norm():
@@ -299,7 +300,7 @@ def _largest(a: Range, b: Range) -> Range:
     )  # fmt: skip
 
 
-def _hull(a: Range, b: Range) -> Range:
+def hull(a: Range, b: Range) -> Range:
     low = min(a.low, b.low)
     high = max(a.high, b.high)
     return Range(
@@ -344,6 +345,8 @@ def _reciprocal(a: Range) -> Range:
 
 def _power(base: Range, exponent: Range) -> Range:
     """A positive base: monotone in both, so the corners bound it."""
+    if base.low == base.high == 0.0 and exponent.positive:
+        return Range(0.0, 0.0)
     if not base.positive:
         return Range(0.0) if base.non_negative else ANY
     if base.low == base.high and math.isfinite(base.low):

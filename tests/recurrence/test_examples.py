@@ -21,6 +21,8 @@ from .harness import found, length, same, splits
 
 #: Causal in their inputs, but with values that depend on how long the sequence is.
 REFUSED = {
+    "combiner_axial_rowmajor": "nothing says that `G` is as long as `N`",
+    "combiner_fixed": "nothing says that `G` is as long as `N`",
     "cosformer_attention_causal": "`N` reads the length",
     "fod_rbf_target": "position n along `N` depends on later positions",
     "hyper_kernel": "fixes the length",
@@ -28,6 +30,7 @@ REFUSED = {
     "sf_attention": "`N` reads the length",
     "sigmoid_attention_causal": "`M` reads the length",
     "tcpa_mask": "nothing says that `P` is as long as `N`",
+    "titans_mag": "nothing says that `M` is as long as `N`",
     "unified_token_mixing_conv": "fixes the length",
 }
 
