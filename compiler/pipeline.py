@@ -22,6 +22,7 @@ from .graph import GraphTooLarge
 from .library import MAX_BYTES, Library, read
 from .notices import notices
 from .plan import Plan, plan
+from .properties import properties
 from .report import Report
 from .sizes import SizeError
 
@@ -138,6 +139,7 @@ def check_tree(
         verdicts=verdicts,
         steps=made.steps,
         origins=made.origins,
+        examine=properties,
     )
 
 

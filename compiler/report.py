@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..grammar.diagnostics import Diagnostic, Severity
@@ -65,11 +66,94 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """How often an input is gone through along a sequence axis (see `facts/passes.py`)."""
+
+    input: str
+    axis: str
+    written: int
+    compiled: int
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one result reads of one input along one of its axes.
+
+    own: the axis of the result along which positions correspond; None where every element may depend on every position.
+    low, high: bounds of the position that is read minus the position of the result; None where there is none. No
+        position is read where low > high.
+    """
+
+    output: int
+    input: str
+    axis: str
+    own: str | None
+    low: int | None
+    high: int | None
+
+    @property
+    def words(self) -> str:
+        """`the same position`, `earlier positions`, `positions -3 to 0`, `every position`, `no position`."""
+        if self.low is not None and self.high is not None and self.low > self.high:
+            return "no position"
+        if self.own is None or (self.low is None and self.high is None):
+            return "every position"
+        if (self.low, self.high) == (0, 0):
+            return "the same position"
+        if self.low is None:
+            return "the same and earlier positions" if self.high == 0 else f"positions up to {self.high:+d}"
+        if self.high is None:
+            return "the same and later positions" if self.low == 0 else f"positions from {self.low:+d} on"
+        return f"positions {self.low:+d} to {self.high:+d}".replace("+0", "0")
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """What permuting positions does.
+
+    axes: what is permuted together, an axis and its copies. equivariant: some result runs along one of them.
+    culprit: why nothing is proved: the first value that tells positions apart; None where permuting the inputs
+        permutes the results in the same way, or leaves those without the axis as they are.
+    """
+
+    axes: tuple[str, ...]
+    equivariant: bool
+    culprit: Node | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A value that weighs others along sequence axes, or a map that is a result.
+
+    total: what it sums to along the axes, in words; `sum to one`, `sum to at most one`, ...
+    missing: sequence axes of the result that it does not have, so that one row serves them all.
+    batched: it depends on an input that the caller may pass in batches.
+    """
+
+    node: Node
+    axes: tuple[str, ...]
+    total: str
+    missing: tuple[str, ...]
+    batched: bool
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What is known of a formula besides types and costs; computed when asked for."""
+
+    passes: tuple[Passes, ...]
+    reached: tuple[Reached, ...]
+    symmetries: tuple[Symmetry, ...]
+    weights: tuple[Weights, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """The answer to `check`.
 
     formula, written, compiled and plan are None when the text has errors.
     origins: for nodes of the plan, the node of the text that they compute or serve.
+    examine: what computes `properties`.
     """
 
     name: str
@@ -83,6 +167,14 @@ class Report:
     verdicts: tuple[Verdict, ...] = ()
     steps: tuple[Step, ...] = ()
     origins: Mapping[Node, Node] = field(default_factory=dict)
+    examine: Callable[[Formula, Graph], Properties] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def properties(self) -> Properties | None:
+        """Passes, dependence, symmetry and row sums; None for a formula with mistakes."""
+        if self.examine is None or self.formula is None or self.plan is None:
+            return None
+        return self.examine(self.formula, self.plan)
 
     @property
     def ok(self) -> bool:

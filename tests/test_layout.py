@@ -38,7 +38,7 @@ COMPILER_LAYERS = (
     ),
     ("facts.state", "lowerings", "normal", "order", "recurrence", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
-    ("claims", "dense", "equivalence", "forms", "pipeline"),
+    ("claims", "dense", "equivalence", "forms", "pipeline", "properties"),
 )  # fmt: skip
 
 # What a package may import from outside, besides the standard library.

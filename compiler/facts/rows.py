@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
+from ..formula import Formula
 from ..graph import Node
 from ..ops.arithmetic import Add, Divide, Multiply, Subtract
 from ..ops.contraction import Contraction
@@ -19,6 +20,7 @@ from ..ops.normalisations import L1Normalize, Softmax
 from ..ops.pairs import Maximum
 from ..ops.reductions import Mean, Sum
 from ..ops.selection import Slice
+from ..report import Weights
 from .ranges import Range, holds_first, ranges
 
 Axes = frozenset[str]
@@ -100,6 +102,15 @@ class Totals:
                             return Total.AT_MOST_ONE
         return Total.UNKNOWN
 
+    def later(self, weight: Node, product: Node, users: Mapping[Node, list[Node]]) -> Total:
+        """What weights sum to that are normalised after they have been applied: `(a @ v) / sum[M](a)`."""
+        assert isinstance(product.op, Contraction)
+        axes = frozenset(product.op.axes)
+        after = [user for user in users[product] if isinstance(user.op, Divide) and user.inputs[0] is product]
+        if len(after) != 1 or len(users[product]) != 1:
+            return Total.UNKNOWN
+        return self._divided(weight, after[0].inputs[1], axes)
+
     def _part(self, weights: Node, total: Total) -> Total:
         """What a share of some weights sums to."""
         known = total is not Total.UNKNOWN and self._range(weights).non_negative
@@ -128,6 +139,39 @@ class Totals:
                     if Total.UNKNOWN not in pair and signs:
                         return Total.AT_MOST_ONE
         return Total.UNKNOWN
+
+
+def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
+    """What weighs values in sums over sequence axes, and results that are maps, in the order of evaluation."""
+    totals = Totals(formula.constants)
+    users = formula.graph.users()
+    results = tuple(dict.fromkeys(a for node in formula.graph.outputs for a in node.axes if a in sequence))
+    found: dict[tuple[Node, Axes], Weights] = {}
+    for node in formula.graph:
+        if not isinstance(node.op, Contraction):
+            continue
+        axes = frozenset(node.op.axes) & sequence
+        for weight, value in (node.inputs, node.inputs[::-1]):
+            if not axes or not axes <= set(weight.axes) or not axes <= set(value.axes):
+                continue
+            total = totals.of(weight, frozenset(node.op.axes))
+            if total is Total.UNKNOWN:
+                total = totals.later(weight, node, users)
+            if total is not Total.UNKNOWN or len(sequence & set(weight.axes)) > 1:
+                found.setdefault((weight, axes), _weights(weight, axes, total, results))
+                break
+    for node in formula.graph.outputs:
+        along = [axis for axis in node.axes if axis in sequence]
+        for axis in along if len(along) > 1 else ():
+            total = totals.of(node, frozenset({axis}))
+            if total is not Total.UNKNOWN:
+                found.setdefault((node, frozenset({axis})), _weights(node, frozenset({axis}), total, results))
+    return tuple(found.values())
+
+
+def _weights(node: Node, axes: Axes, total: Total, results: tuple[str, ...]) -> Weights:
+    missing = tuple(axis for axis in results if axis not in node.axes)
+    return Weights(node, tuple(a for a in node.axes if a in axes), total.value, missing, node.type.batched)
 
 
 def _is_sum_of(node: Node, value: Node, axes: Axes) -> bool:

@@ -1,0 +1,24 @@
+"""What is known of a formula besides its types and costs, for those who ask: `explain` and JSON."""
+
+from __future__ import annotations
+
+from .facts.cost import Sequence
+from .facts.passes import passes
+from .facts.reach import reached
+from .facts.rows import weights
+from .facts.symmetry import symmetries
+from .formula import Formula
+from .graph import Graph
+from .report import Passes, Properties
+
+
+def properties(formula: Formula, plan: Graph) -> Properties:
+    """Every property of a formula and of what is run for it."""
+    axes = frozenset(Sequence(formula).axes)
+    counted = tuple(
+        Passes(getattr(node.op, "name", ""), axis, passes(formula.graph, node, axis), passes(plan, node, axis))
+        for node in formula.inputs
+        for axis in node.axes
+        if axis in axes
+    )
+    return Properties(counted, reached(formula), symmetries(formula), weights(formula, axes))
