@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from .compiler.forms import Account, Crossover
     from .compiler.formula import Formula
     from .compiler.graph import Node
-    from .compiler.report import Cost, Report
+    from .compiler.report import Cost, Properties, Reached, Report
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, what: str, several: str | None = None) -> str:
     """`1 formula`, `2 formulas`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number} {what if number == 1 else several or f'{what}s'}"
 
 
 def code_page(code: str) -> str:
@@ -113,7 +113,8 @@ def describe(report: Report, palette: Palette = PLAIN) -> str:
     parts = [_heading(report, palette), _text(report, palette)]
     if report.formula is not None:
         parts += [_types(report.formula), _axes(report.formula)]
-        parts += [_costs(report), _culprits(report), _account(report), _steps(report), _claims(report, palette)]
+        parts += [_costs(report), _culprits(report), _account(report), _data(report)]
+        parts += [_steps(report), _claims(report, palette)]
     parts += [snippet(diagnostic, palette) for diagnostic in report.diagnostics]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -286,6 +287,15 @@ def notes(
         else:
             reason, span = account.causal
             yield f"not causal: {reason}{f', at {place(report.source, span)}' if span else ''}"
+    if account.statistics:
+        places = ", ".join(dict.fromkeys(quoted(report.source, span) for span in account.statistics))
+        yield f"tokens meet only in statistics: {places}"
+    for span, axis, tokens in account.twins:
+        words = f"{quoted(report.source, span)} at {place(report.source, span)}"
+        yield (
+            f"{words} sums over `{axis}`, which is told from `{tokens}` by name only where the two are as long: code "
+            "that goes by shapes may sum over the other"
+        )
     if account.crossover is not None:
         yield _crossover(account.crossover)
     for name, axes in account.fixed:
@@ -294,6 +304,52 @@ def notes(
         yield f"no gradient reaches `{name}`"
     for name in account.cancelled:
         yield f"`{name}` cancels: the result does not depend on it"
+
+
+def _data(report: Report) -> str:
+    """How the data is gone through, what depends on what, and what weights sum to."""
+    found, formula = report.properties, report.formula
+    if found is None or formula is None:
+        return ""
+    passes = [
+        (f"{each.input}[{each.axis}]", counted(each.written, "pass", "passes"), f"written, {each.compiled} compiled")
+        for each in found.passes
+    ]
+    rows = [(f"{each.input}[{each.axis}]", _along(report, each), each.words) for each in found.reached]
+    lines = [line for note in _properties(report, formula, found) for line in _folded(note)]
+    parts = (
+        _section("passes over the sequence", _wrapped(passes)),
+        _section("what the result depends on", _wrapped(rows)),
+        _section("weights and symmetry", lines),
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def _along(report: Report, reached: Reached) -> str:
+    """`along N`, with the number of the result where there are several."""
+    several = report.formula is not None and len(report.formula.graph.outputs) > 1
+    result = f"result {reached.output + 1} " if several else ""
+    return f"{result}{f'along {reached.own}' if reached.own else 'anywhere'}"
+
+
+def _properties(report: Report, formula: Formula, found: Properties) -> Iterator[str]:
+    for each in found.weights:
+        span = formula.origins.get(each.node)
+        words = quoted(report.source, span) if span else "the weights"
+        yield f"{words}: the weights over {_names(each.axes)} {each.total}"
+        if each.missing:
+            yield f"{words} does not run along {_names(each.missing)}: one row of weights serves every position"
+        if not each.batched:
+            yield f"{words} depends on no input: it is the same for every entry of a batch"
+    for symmetry in found.symmetries:
+        names = _names(symmetry.axes)
+        if symmetry.culprit is None:
+            what = "permutes the result alike" if symmetry.equivariant else "changes nothing"
+            yield f"permuting positions along {names} {what}"
+        else:
+            span = formula.origins.get(symmetry.culprit)
+            where = f" at {_place(report.source, span)}" if span else ""
+            yield f"positions along {names} are told apart{where}"
 
 
 def _crossover(crossover: Crossover) -> str:

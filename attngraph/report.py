@@ -14,6 +14,12 @@ annotates a pull request, `junit` and `sarif` are the standards of test runners 
       (floating-point operations), memory a list of them (elements; the largest counts)
     - `claims`: a list of `{text, holds, range}`
     - `steps`: a list of `{rule, path, range, before, after, why}`, what the compiler did, in order
+    - `passes`: a list of `{input, axis, written, compiled}`, how often an input is gone through along a sequence axis
+    - `dependence`: a list of `{result, input, axis, along, from, to, words}`: a result reads an input at the positions
+      from `from` to `to` (null: no bound) of its own along `along` (null: every element reads all of them)
+    - `symmetry`: a list of `{axes, holds, kind}`, what permuting positions does: `equivariant` or `invariant`
+    - `weights`: a list of `{axes, total, missing, batched, path, range}`, what weighs values in sums over the sequence
+    - `no_gradient`: inputs and parameters that are used, and that no gradient reaches
     - `diagnostics`
   where a formula with errors has null for `written`, `compiled`, and no types
 - `diagnostics`: those that belong to no formula
@@ -190,7 +196,53 @@ def formula_data(report: Report) -> dict[str, object]:
             }
             for step in report.steps
         ],
+        **_properties(report),
         "diagnostics": [diagnostic_data(each) for each in report.diagnostics],
+    }
+
+
+def _properties(report: Report) -> dict[str, object]:
+    found, formula, source = report.properties, report.formula, report.source
+    if found is None or formula is None:
+        return {"passes": [], "dependence": [], "symmetry": [], "weights": [], "no_gradient": []}
+    places = [formula.origins.get(each.node) for each in found.weights]
+    return {
+        "passes": [
+            {"input": each.input, "axis": each.axis, "written": each.written, "compiled": each.compiled}
+            for each in found.passes
+        ],
+        "dependence": [
+            {
+                "result": each.output,
+                "input": each.input,
+                "axis": each.axis,
+                "along": each.own,
+                "from": each.low,
+                "to": each.high,
+                "words": each.words,
+            }
+            for each in found.reached
+        ],
+        "symmetry": [
+            {
+                "axes": list(each.axes),
+                "holds": each.culprit is None,
+                "kind": "equivariant" if each.equivariant else "invariant",
+            }
+            for each in found.symmetries
+        ],
+        "weights": [
+            {
+                "axes": list(each.axes),
+                "total": each.total,
+                "missing": list(each.missing),
+                "batched": each.batched,
+                "path": _path(source, place) if place else None,
+                "range": _range(source, place) if place else None,
+            }
+            for each, place in zip(found.weights, places, strict=True)
+        ],
+        "no_gradient": list(found.without_gradient),
     }
 
 
@@ -226,9 +278,7 @@ def _uri(name: str) -> str:
 
 
 def _sarif_location(source: Source | None, span: Span) -> dict[str, object]:
-    place: dict[str, object] = {
-        "artifactLocation": {"uri": _uri(source.of(span).name if source else "<text>")}
-    }
+    place: dict[str, object] = {"artifactLocation": {"uri": _uri(source.of(span).name if source else "<text>")}}
     if found := _range(source, span):
         place["region"] = {
             "startLine": found["line"],

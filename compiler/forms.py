@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..grammar.source import Span
@@ -11,7 +11,9 @@ from .errors import CompileError
 from .facts.cost import Sequence, measure
 from .facts.dependence import Dependence
 from .facts.gradients import cancelled, unreached
+from .facts.mixing import only_statistics, twins
 from .facts.state import State, state
+from .graph import Node
 from .lowerings.lowering import Lowering
 from .plan import Plan, for_constants
 from .recurrence import Recurrence, Refusal, recurrence, remembered
@@ -59,6 +61,8 @@ class Account:
     crossover: None where the plan does as many operations as the text.
     causal: why the formula is not causal, with the place; None if it is, or has no sequence axis.
     mixing: whether positions of the sequence depend on each other at all.
+    statistics: the places of the means, norms and extremes through which alone they do; none if a product does it too.
+    twins: contractions that only names keep apart from others, with the axis that is summed and the one that is not.
     fixed: parameters and buffers that carry a sequence axis, with those axes: they fix its length.
     without_gradient: inputs and parameters that are used, and that no gradient reaches.
     cancelled: those that simplification shows to have no influence.
@@ -69,6 +73,8 @@ class Account:
     crossover: Crossover | None
     causal: tuple[str, Span | None] | None
     mixing: bool
+    statistics: tuple[Span, ...]
+    twins: tuple[tuple[Span, str, str], ...]
     fixed: tuple[tuple[str, tuple[str, ...]], ...]
     without_gradient: tuple[str, ...]
     cancelled: tuple[str, ...]
@@ -83,10 +89,11 @@ def account(report: Report) -> Account | None:
     sequence = Sequence(formula)
     case = Case(formula, Plan(formula, graph, report.origins, report.steps), sequence, compiled)
     dependence = Dependence(formula)
+    axes = frozenset(sequence.axes)
     mixing = any(dependence.mixes(axis) for axis in sequence.axes)
     found = dependence.causal() if sequence.axes else None
     causal = None if found is None else (found[1], found[0])
-    kept = state(graph, frozenset(sequence.axes))
+    kept = state(graph, axes)
     pieces = recurrence(formula, graph)
     dense = Form("dense", True, f"the text as it stands: time {written.order}, memory {written.memory_growth}")
     return Account(
@@ -94,6 +101,8 @@ def account(report: Report) -> Account | None:
         crossover=None if written.time == compiled.time else _crossover(case, written.time, compiled.time),
         causal=causal,
         mixing=mixing,
+        statistics=tuple(_places(case, only_statistics(formula, axes))) if mixing else (),
+        twins=tuple((place, t.axis, t.tokens) for t in twins(formula, axes) for place in _places(case, (t.node,))),
         fixed=tuple(_fixed(case)),
         without_gradient=tuple(getattr(found.node.op, "name", "") for found in unreached(formula)),
         cancelled=tuple(getattr(node.op, "name", "") for node in cancelled(formula, simplify(formula).graph)),
@@ -226,6 +235,14 @@ def _crossover(case: Case, written: Poly, compiled: Poly) -> Crossover | None:
 
 
 # -- notes -----------------------------------------------------------------------------------------
+
+
+def _places(case: Case, nodes: Iterable[Node]) -> Iterator[Span]:
+    """Where the text has these values."""
+    for node in nodes:
+        place = case.formula.origins.get(node)
+        if place is not None:
+            yield place
 
 
 def _fixed(case: Case) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -30,7 +30,12 @@ def notices(formula: Formula, broken: Collection[Diagnostic] = ()) -> tuple[Diag
     found = (*_numbers(formula), *_gradients(formula), *_batch(formula))
     # what a called formula brings along is said where that is written
     said = {_SAME.get(each.code) for each in broken}
-    return tuple(each for each in found if tree.span.start <= each.span.start < end and each.code not in said)
+    return tuple(each for each in found if _stands(each.span, tree.span.start, end) and each.code not in said)
+
+
+def _stands(span: Span, start: int, end: int) -> bool:
+    """Whether a place is in the formula itself."""
+    return span.source is None and start <= span.start < end
 
 
 # -- numbers -----------------------------------------------------------------------------------------

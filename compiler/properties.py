@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .facts.cost import Sequence
+from .facts.gradients import unreached
 from .facts.passes import passes
 from .facts.reach import reached
 from .facts.rows import weights
@@ -21,4 +22,5 @@ def properties(formula: Formula, plan: Graph) -> Properties:
         for axis in node.axes
         if axis in axes
     )
-    return Properties(counted, reached(formula), symmetries(formula), weights(formula, axes))
+    dead = tuple(getattr(found.node.op, "name", "") for found in unreached(formula))
+    return Properties(counted, reached(formula), symmetries(formula), weights(formula, axes), dead)

@@ -145,6 +145,7 @@ class Properties:
     reached: tuple[Reached, ...]
     symmetries: tuple[Symmetry, ...]
     weights: tuple[Weights, ...]
+    without_gradient: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,10 @@ def _bounded(difference: _Linear, n: str, m: str, strict: bool) -> Lag:
     return Lag(high=most - 1 if strict and near is not None else most)
 
 
+def _number(value: float) -> _Linear:
+    return _Linear({}, value, value)
+
+
 def linear(node: Node, constants: Constants, depth: int = 0) -> _Linear | None:
     """The node as a sum of positions, up to what rounding down and remainders leave open."""
     if depth > MAX_DEPTH or node.type.batched:
@@ -121,10 +125,9 @@ def linear(node: Node, constants: Constants, depth: int = 0) -> _Linear | None:
         case Position(axis):
             return _Linear({axis: Fraction(1)}, 0.0, 0.0)
         case Size(size) if size.symbols() <= constants.keys():
-            value = float(size.evaluate(constants))
-            return _Linear({}, value, value)
-        case Literal(value) if math.isfinite(value):
-            return _Linear({}, float(value), float(value))
+            return _number(float(size.evaluate(constants)))
+        case Literal(number) if math.isfinite(number):
+            return _number(float(number))
     parts = [part for part in below if part is not None]
     if not parts or len(parts) < len(below):
         return None

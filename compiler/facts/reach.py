@@ -8,7 +8,7 @@ does not understand depends on everything. Constants have their defaults.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from ..formula import Formula
 from ..graph import Node
@@ -154,10 +154,10 @@ class _Analysis:
         touched = _touched(op)
         if touched is None:
             return ALL
-        kept = {own: lag for own, lag in paths.items() if own is not None and own not in touched}
+        kept: dict[str | None, Lag] = {own: lag for own, lag in paths.items() if own is not None and own not in touched}
         return kept if len(kept) == len(paths) else {**kept, None: EVERY}
 
-    def _reduced(self, node: Node, paths: Paths, axes: Iterable[str], support: Pairs) -> Paths:
+    def _reduced(self, node: Node, paths: Paths, axes: tuple[str, ...], support: Pairs) -> Paths:
         found: Paths = {}
         for own, lag in paths.items():
             if own not in axes:

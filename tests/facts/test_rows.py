@@ -1,0 +1,133 @@
+"""What weights are said to sum to, they sum to; and the weights of the examples sum to what their papers say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attngraph.compiler.facts.rows import Total
+from attngraph.compiler.graph import Graph
+from attngraph.compiler.report import Weights
+from tests.reference import evaluate
+
+from .probes import NAMES, call, example, named_inputs, report_of
+
+HEADER = "attention f(q[N, D], k[M, D], v[M, E], g[N], c[N, M] bool) -> [N, E]:\n"
+
+
+def weights(name: str) -> tuple[Weights, ...]:
+    found = example(name).properties
+    assert found is not None
+    return found.weights
+
+
+def totals(name: str) -> set[str]:
+    return {each.total for each in weights(name)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_sum_to_what_is_said(name: str) -> None:
+    formula = example(name).formula
+    assert formula is not None
+    claimed = [each for each in weights(name) if each.total != Total.UNKNOWN.value]
+    given = call(name, 1)
+    if not claimed or given.consts:
+        return
+    arrays = {key: x.detach().numpy() for key, x in {**named_inputs(name, given), **given.stored}.items()}
+    sizes: dict[str, int] = {}
+    for node in (*formula.inputs, *(stored.node for stored in (*formula.parameters, *formula.buffers))):
+        shape = arrays[node.op.name].shape  # type: ignore[attr-defined]
+        sizes.update(zip(node.axes, shape[len(shape) - len(node.axes) :], strict=True))
+    for axis, size in formula.derived.items():
+        if size.symbols() <= sizes.keys() | formula.constants.keys():
+            sizes.setdefault(axis, int(size.evaluate({**sizes, **formula.constants})))
+    graph = Graph(tuple(each.node for each in claimed), {})
+    for each, value in zip(claimed, evaluate(graph, arrays, sizes, formula.constants), strict=True):
+        dims = tuple(each.node.axes.index(axis) - len(each.node.axes) for axis in each.axes)
+        sums = np.asarray(value).sum(axis=dims)
+        one = np.abs(sums - 1) < 1e-9
+        if each.total == Total.ONE.value:
+            # weights that are divided after they are applied sum to one only then
+            assert one.all() or not _is_normalised(each)
+        elif each.total == Total.ONE_OR_NONE.value:
+            assert (one | (np.abs(sums) < 1e-12)).all()
+        else:
+            assert (sums <= 1 + 1e-9).all()
+            assert (np.asarray(value) >= 0).all()
+
+
+def _is_normalised(each: Weights) -> bool:
+    from attngraph.compiler.facts.rows import Totals
+
+    return Totals({}).of(each.node, frozenset(each.axes)) is Total.ONE
+
+
+#: Row sums over the keys, from the papers.
+ONE = (
+    "quadrature_attention", "softmax_attention", "fixed_qk_attention", "bam_attention", "induced_set_attention",
+    "icl_attention", "gpsa_attention", "lean_attention", "aaren", "positional_attention", "agent_attention",
+    "sparse_query_attention",
+    "minimal_attention", "unified_token_mixing_linear", "einspace_sdpa", "attention_3pass", "nprf_rpe_attention",
+    "linear_attention", "performer_attention", "taylor_attention", "alibi_attention",
+)  # fmt: skip
+AT_MOST_ONE = ("nala_attention", "lssa", "lssar", "l2vit_linear_attention", "polynomial_attention")
+MASKED = ("sliding_window_attention", "swin_window", "pointer_attention", "gqa_attention", "davit_window_attention")
+FREE = (
+    "kernel_integral_attention", "lightning_attention", "fourier_karat", "sigmoid_attention", "circular_conv",
+    "clipped_softmax_attention", "urpe_attention", "flow_attention", "pavlovian_attention", "selective_ssm",
+    "retention",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*ONE, *AT_MOST_ONE, *MASKED, *FREE])
+def test_row_sums_of_the_examples(name: str) -> None:
+    found = totals(name)
+    if name in ONE:
+        assert Total.ONE.value in found
+    elif name in AT_MOST_ONE:
+        assert Total.AT_MOST_ONE.value in found
+    elif name in MASKED:
+        assert found == {Total.ONE_OR_NONE.value}
+    else:
+        assert found == {Total.UNKNOWN.value}
+
+
+@pytest.mark.parametrize(
+    ("body", "total"),
+    [
+        ("softmax[M](q @ k^T) @ v", Total.ONE),
+        ("softmax[M](q @ k^T, mask=c) @ v", Total.ONE_OR_NONE),
+        ("softmax[M](q @ k^T, mask=pos(N) >= pos(M)) @ v", Total.ONE),
+        ("softmax[M](q @ k^T, mask=pos(N) > pos(M)) @ v", Total.ONE_OR_NONE),
+        ("softmax[N](q @ k^T) @ v", Total.UNKNOWN),
+        ("(q @ k^T) @ v", Total.UNKNOWN),
+        ("(softmax[M](q @ k^T) * sigmoid(g)) @ v", Total.AT_MOST_ONE),
+        ("(softmax[M](q @ k^T) * g) @ v", Total.UNKNOWN),
+        ("where(c, softmax[M](q @ k^T), 0) @ v", Total.AT_MOST_ONE),
+        ("where(c, softmax[M](q @ k^T), 1) @ v", Total.UNKNOWN),
+        ("(sigmoid(g) * softmax[M](q @ k^T) + (1 - sigmoid(g)) * softmax[M](-q @ k^T)) @ v", Total.ONE),
+        ("(sigmoid(g) * softmax[M](q @ k^T) + (1 - g) * softmax[M](-q @ k^T)) @ v", Total.UNKNOWN),
+        ("(exp(q @ k^T) / sum[M](exp(q @ k^T))) @ v", Total.ONE),
+        ("(exp(q @ k^T) / (sum[M](exp(q @ k^T)) + 1e-6)) @ v", Total.AT_MOST_ONE),
+        ("((q @ k^T) / (sum[M](q @ k^T) + 1e-6)) @ v", Total.UNKNOWN),
+        ("(exp(q @ k^T) / sum[N](exp(q @ k^T))) @ v", Total.UNKNOWN),
+        ("(exp(q @ k^T) @ v) / sum[M](exp(q @ k^T))", Total.ONE),
+        ("(exp(q @ k^T) @ v) / sum[N](exp(q @ k^T))[M -> N]", Total.UNKNOWN),
+        ("l1_normalize[M](relu(q @ k^T)) @ v", Total.AT_MOST_ONE),
+    ],
+)
+def test_totals_of_an_expression(body: str, total: Total) -> None:
+    text = f"{HEADER}    where M = N\n    return {body}\n"
+    found = report_of(text).properties
+    assert found is not None
+    assert total.value in {each.total for each in found.weights}
+
+
+def test_one_row_for_every_query_and_one_map_for_every_batch() -> None:
+    [shared] = weights("induced_set_attention")
+    assert shared.missing == ("N",)
+    found = report_of(
+        "attention f(v[M, E]) -> [N, E]:\n    where N = M\n    param w[N, M]\n    return softmax[M](w) @ v\n"
+    ).properties
+    assert found is not None
+    assert [each.batched for each in found.weights] == [False]
