@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from .choice import ChoiceError, choose
 from .compiler.errors import CompileError
 from .compiler.pipeline import check_source, read
 from .compiler.report import Report, Step
-from .compiler.scope import did_you_mean
 from .grammar.diagnostics import Diagnostic, FormulaError
 from .grammar.source import Source
 
@@ -66,10 +66,10 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> Formula:
     """A formula of a file.
 
     path: a UTF-8 text of formulas, usually ending in `.attn`.
-    name: which formula; None takes the one named as the file, else the first.
+    name: which formula; None takes the only one, or the one that is named as the file.
 
     A formula with mistakes is returned all the same: `check` says what is wrong with it.
-    Errors: FormulaError when the file cannot be read or holds no formula of that name.
+    Errors: FormulaError when the file cannot be read, holds no formula of that name, or several and none is meant.
     """
     found = read(Path(path))
     if isinstance(found, Diagnostic):
@@ -78,11 +78,11 @@ def load(path: str | os.PathLike[str], name: str | None = None) -> Formula:
 
 
 def parse(text: str, name: str | None = None, *, folder: str | os.PathLike[str] | None = None) -> Formula:
-    """A formula of a text; name: which one, None for the first.
+    """A formula of a text; name: which one, None for the only one.
 
     folder: where the paths of its `use` lines start. A text without a folder reads no file, so that a text from
         elsewhere can be looked at safely: then a `use` line is an error.
-    Errors: FormulaError when the text holds no formula of that name.
+    Errors: FormulaError when the text holds no formula of that name, or several without a name.
     """
     return _choose(Source("<text>", text, None if folder is None else Path(folder)), name, None)
 
@@ -92,11 +92,10 @@ def _choose(source: Source, name: str | None, preferred: str | None) -> Formula:
     names = [report.name for report in reports if report.name]
     if not names:
         raise _failure(tuple(d for report in reports for d in report.diagnostics))
-    if name is None:
-        name = preferred if preferred in names else names[0]
-    if name not in names:
-        suggestion = did_you_mean(name, names) or f"it has {', '.join(f'`{n}`' for n in names)}"
-        raise FormulaError.plain(f"{source.name} has no formula `{name}`; {suggestion}")
+    try:
+        name = choose(names, name, source.name, preferred)
+    except ChoiceError as error:
+        raise FormulaError.plain(str(error)) from None
     formula = Formula(name, source)
     formula.__dict__["report"] = next(report for report in reports if report.name == name)
     return formula

@@ -7,6 +7,7 @@ well, 1 findings (errors of formulas, files that `fmt --check` would change), 2 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ COMMANDS = {
     "compile": "the generated module, as source, TorchScript, an exported program, machine code or ONNX",
     "draw": "the graph of a formula as a picture, or as data",
 }
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _ISSUES = "please report it with the formula and the output of the same command under ATTNGRAPH_DEBUG=1"
 
 
@@ -198,6 +200,9 @@ class _BugReport:
             return True
         if not isinstance(error, Exception) or isinstance(error, BrokenPipeError):
             return False
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            self._console.note(f"attngraph: the output cannot be written: {error.strerror}")
+            return True
         if os.environ.get("ATTNGRAPH_DEBUG"):
             import traceback
 
@@ -223,8 +228,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 console.out.flush()
             except KeyboardInterrupt:
                 guard.code = INTERRUPTED
+        if guard.code == UNUSABLE:
+            _let_go()
     except BrokenPipeError:
-        # The reader (`| head`) is gone. Python would complain when it flushes the stream at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
         return PIPE_CLOSED
     return guard.code
+
+
+def _let_go() -> None:
+    """Forget output that cannot be written, as to a reader (`| head`) that is gone: Python would complain at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

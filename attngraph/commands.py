@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .choice import ChoiceError, choose
 from .console import Console, Misuse
 from .files import STANDARD_INPUT, collect, replace_file, replace_text
 from .grammar.diagnostics import Diagnostic, Severity
@@ -75,15 +76,17 @@ def _the_one(argument: str) -> Path:
     return collect([argument], Settings())[0]
 
 
-def _chosen(reports: Sequence[Report], name: str | None, path: Path) -> list[Report]:
-    """The reports of a name, or all. Errors: Misuse."""
-    if name is None:
-        return list(reports)
-    found = [report for report in reports if report.name == name]
+def _chosen(reports: Sequence[Report], name: str | None, path: Path, *, one: bool = False) -> list[Report]:
+    """The reports of a name, or all. one: a command that works on one formula. Errors: Misuse."""
     names = [report.name for report in reports if report.name]
-    if not found and names:
-        raise Misuse(f"there is no formula `{name}` in {path}; {suggest(name, names)}")
-    return found or list(reports)
+    if not names or (name is None and not one):
+        return list(reports)
+    where = "standard input" if path is STANDARD_INPUT else str(path)
+    try:
+        meant = choose(names, name, where, path.stem)
+    except ChoiceError as error:
+        raise Misuse(str(error)) from error
+    return [report for report in reports if report.name == meant]
 
 
 def _single(arguments: Namespace, console: Console) -> Report | None:
@@ -91,10 +94,7 @@ def _single(arguments: Namespace, console: Console) -> Report | None:
     from .snippet import snippet
 
     path = _the_one(arguments.file)
-    reports = _chosen(_checked(path, console), arguments.name, path)
-    if len(reports) > 1:
-        where = "standard input" if arguments.file == "-" else path
-        raise Misuse(f"{where} has {len(reports)} formulas; name one: {', '.join(report.name for report in reports)}")
+    reports = _chosen(_checked(path, console), arguments.name, path, one=True)
     for report in reports:
         for diagnostic in report.diagnostics:
             console.note(snippet(diagnostic) + "\n")
@@ -250,9 +250,11 @@ def latex(arguments: Namespace, console: Console) -> int:
     _, tree = _parsed(path, console)
     if tree is None:
         return FINDINGS
-    names = [formula.name for formula in tree.formulas]
-    if arguments.name is not None and arguments.name not in names:
-        raise Misuse(f"there is no formula `{arguments.name}` in {path}; {suggest(arguments.name, names)}")
+    if arguments.name is not None:
+        try:
+            choose([formula.name for formula in tree.formulas], arguments.name, str(path))
+        except ChoiceError as error:
+            raise Misuse(str(error)) from error
     console.stage = f"printing {path} as LaTeX"
     chosen = [formula for formula in tree.formulas if arguments.name in (None, formula.name)]
     printed = [latex_formula(formula) for formula in chosen]
@@ -318,7 +320,7 @@ def equiv(arguments: Namespace, console: Console) -> int:
         file, colon, name = argument.rpartition(":")
         named = bool(colon) and name.isidentifier() and not Path(argument).exists()
         path = _the_one(file if named else argument)
-        reports = _chosen(_checked(path, console), name if named else None, path)
+        reports = _chosen(_checked(path, console), name if named else None, path, one=True)
         for diagnostic in (diagnostic for report in reports[:1] for diagnostic in report.diagnostics):
             console.note(snippet(diagnostic) + "\n")
         if not reports[0].ok or reports[0].formula is None:
@@ -415,7 +417,16 @@ def build(arguments: Namespace, console: Console) -> int:
         replace_file(path, lambda temporary: notes.extend(_save(report, temporary, *options)))
         for note in notes:
             console.note(f"note: {path.name}: {note}")
+    for name in _idle(report.formula, sizes, constants):
+        console.note(f"note: the inputs bring `{name}` at every call; --size {name}={sizes[name]} fixes nothing")
     return FINE
+
+
+def _idle(formula: Formula, sizes: Mapping[str, int], constants: Mapping[str, int | float]) -> Sequence[str]:
+    from .compiler.emit.arguments import idle_sizes
+    from .compiler.emit.settle import plan_sizes
+
+    return idle_sizes(formula, plan_sizes(formula), sizes, constants) if sizes else ()
 
 
 def _save(

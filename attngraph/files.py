@@ -75,6 +75,12 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
     target = Path(os.path.realpath(path))
     try:
+        if target.exists() and not target.is_file():  # a device or a pipe is written to, and never replaced
+            with tempfile.TemporaryDirectory() as folder, target.open("wb") as stream:
+                temporary = Path(folder) / path.name
+                write(temporary)
+                stream.write(temporary.read_bytes())
+            return
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".attngraph-", suffix=target.suffix)
         os.close(handle)
         temporary = Path(name)

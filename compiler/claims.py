@@ -21,7 +21,7 @@ from .lowerings.lowering import Lowering
 from .plan import Plan
 from .report import Cost, Verdict
 from .scalars import ScalarError, as_size
-from .scope import did_you_mean
+from .scope import nearest
 from .sizes import Growth, Poly, format_growth, grows_at_most, growth
 
 
@@ -67,12 +67,13 @@ def _read_claim(text: str, span: Span) -> ast.Claim:
 def _judge_one(case: Case, claim: ast.Claim) -> Finding:
     judge = CLAIMS.get(claim.name)
     if judge is None:
-        return Diagnostic("AG404", claim.span, {"name": claim.name}, help=did_you_mean(claim.name, CLAIMS))
+        return Diagnostic("AG404", claim.span, {"name": claim.name}, help=nearest(claim.name, CLAIMS))
     takes_bound = claim.name in BOUNDED
     if takes_bound and claim.bound is None:
         return Diagnostic("AG405", claim.span, {"name": claim.name, "problem": f"needs a bound: `{claim.name} O(N)`"})
     if not takes_bound and claim.bound is not None:
-        return Diagnostic("AG405", claim.span, {"name": claim.name, "problem": "takes no bound"})
+        return Diagnostic("AG405", claim.span, {"name": claim.name, "problem": "takes no bound"},
+                          help=f"write `require {claim.name}`")  # fmt: skip
     return judge(case, claim)
 
 
@@ -285,7 +286,7 @@ def _read_bound(formula: Formula, claim: ast.Claim) -> Poly | Diagnostic:
     try:
         return as_size(claim.bound, resolve)
     except ScalarError as error:
-        suggestion = did_you_mean(error.facts["name"], known) if error.code == "AG204" else None
+        suggestion = nearest(error.facts["name"], sorted(known)) if error.code == "AG204" else None
         return Diagnostic(error.code, error.span, error.facts, help=suggestion)
 
 

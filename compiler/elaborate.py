@@ -28,7 +28,7 @@ from .ops.leaves import Buffer, Input, Literal, Parameter, Position, Size
 from .ops.normalisations import Softmax
 from .ops.reductions import Sum
 from .scalars import ScalarError, as_number, read_number
-from .scope import Scope, TooManyErrors, did_you_mean
+from .scope import Scope, TooManyErrors, did_you_mean, nearest
 from .sizes import Poly, Truth
 from .types import Kind, Type
 
@@ -219,7 +219,7 @@ class _Elaborator:
                     scope.problem("AG263", axis.span, Label(seen[axis.name], "first here"), name="the result",
                                   axis=axis.name)  # fmt: skip
                 elif axis.name not in scope.axes:
-                    scope.problem("AG204", axis.span, name=axis.name, help=did_you_mean(axis.name, scope.axes))
+                    scope.problem("AG204", axis.span, name=axis.name, help=nearest(axis.name, scope.axes))
                     seen[axis.name] = axis.span
                     outputs = []
                 seen[axis.name] = axis.span
@@ -375,7 +375,7 @@ class _Elaborator:
                 self.scope.problem("AG311", span, name=name)
             return None
         known = [*self.frame.parameters, *self.frame.values, *self.scope.axes, *self.scope.constants]
-        meant = "a transpose is written `x^T`" if name == "t" else did_you_mean(name, known)
+        meant = "a transpose is written `x^T`" if name == "t" else nearest(name, known)
         self.scope.problem("AG202", span, name=name, help=meant)
         return None
 
@@ -459,7 +459,7 @@ class _Elaborator:
             self.scope.problem("AG268", axis.span, axis=axis.name, type=type_)
         else:
             known = type_.axes or self.scope.axes
-            self.scope.problem("AG204", axis.span, name=axis.name, help=did_you_mean(axis.name, known))
+            self.scope.problem("AG204", axis.span, name=axis.name, help=nearest(axis.name, known))
 
     def _new_axis(self, axis: ast.Axis) -> str:
         """An axis that an operation makes: declared here unless it is known.
@@ -495,7 +495,7 @@ class _Elaborator:
         if other is not None:
             arguments = self._read_arguments(call)
             self.scope.problem(
-                "AG269", call.function_span, name=name, takes=other.brackets.value,
+                "AG269", call.function_span, name=name, takes=other.brackets.value, example=other.brackets.example(name),
                 help=_brackets_help(call, arguments, other.brackets),
             )  # fmt: skip
             return None
@@ -520,7 +520,7 @@ class _Elaborator:
                     self.scope.count(axis)
                     return self.make(Position(axis), (), call.span)
                 self.scope.problem("AG204", call.arguments[0].span, name=name,
-                                   help=did_you_mean(name, self.scope.axes))  # fmt: skip
+                                   help=nearest(name, self.scope.axes))  # fmt: skip
             case _:
                 self.scope.problem("AG271", call.span)
         return None
@@ -693,7 +693,8 @@ class _Elaborator:
             Brackets.CONVOLUTION: len(sources) in (2, 4, 6) and (targets is None or 2 * len(targets) == len(sources)),
         }
         if not shape[wanted]:
-            self.scope.problem("AG269", axes.span, name=call.function, takes=wanted.value)
+            self.scope.problem("AG269", axes.span, name=call.function, takes=wanted.value,
+                               example=wanted.example(call.function))  # fmt: skip
             return None
         repeated = {a.name for a in sources if sum(b.name == a.name for b in sources) > 1}
         if repeated and not op_class.variadic:

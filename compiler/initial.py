@@ -8,13 +8,15 @@ from fractions import Fraction
 from ..grammar import ast
 from .formula import Initial, Normal, Uniform, Value
 from .graph import Graph, Node
+from .ops import BY_SPELLING
 from .ops.leaves import Parameter
 from .scalars import ScalarError
-from .scope import Scope
+from .scope import RESERVED, Scope, did_you_mean
 from .sizes import Poly
 
 DISTRIBUTIONS = {"normal": 1, "uniform": 2}
 FILLS = {"zeros": 0, "ones": 1}
+_EXAMPLES = {"normal": "normal(0.02)", "uniform": "uniform(-1, 1)"}
 
 
 def read(
@@ -48,6 +50,16 @@ def read(
                 scope.scalar_problem(error)
                 return None
             return Normal(numbers[0]) if name == "normal" else Uniform(numbers[0], numbers[1])
+        case ast.Call(name, None, _, (keyword, *_)) if name in DISTRIBUTIONS:
+            scope.problem("AG274", keyword.span, name=name, keyword=keyword.name, help=f"write `{_EXAMPLES[name]}`")
+            return None
+        case ast.Call(name, ast.AxisMap() as axes) if name in DISTRIBUTIONS:
+            scope.problem("AG269", axes.span, name=name, takes="nothing", example=_EXAMPLES[name])
+            return None
+        case ast.Name(name) | ast.Call(name) if _misspelt(name, scope) is not None:
+            code = "AG203" if isinstance(expression, ast.Call) else "AG202"
+            scope.problem(code, expression.span, name=name, help=_misspelt(name, scope))
+            return None
     made = value(expression)
     if made is None:
         return None
@@ -55,6 +67,15 @@ def read(
         scope.problem("AG313", expression.span, name=tensor.name, declared=node.type, actual=made.type)
         return None
     return Value(made)
+
+
+def _misspelt(name: str, scope: Scope) -> str | None:
+    """The initial value that was probably meant by a name that has no meaning, else those that there are."""
+    known = name in RESERVED or name in scope.constants or name in scope.axes or name in scope.places
+    if known or (name, False) in BY_SPELLING or (name, True) in BY_SPELLING:
+        return None
+    near = did_you_mean(name, (*DISTRIBUTIONS, *FILLS))
+    return near or f"initial values are {', '.join(f'`{each}`' for each in (*_EXAMPLES.values(), *FILLS))} and numbers"
 
 
 def sizes(initial: Initial) -> tuple[str, ...]:

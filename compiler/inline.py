@@ -39,7 +39,8 @@ def call_formula(elaborator: _Elaborator, call: ast.Call, definition: Definition
         scope.problem("AG004", call.span, limit=MAX_CALLS, help="read one of the called formulas in place")
         return None
     if call.axes is not None:
-        scope.problem("AG269", call.axes.span, name=callee.name, takes="nothing: it is a formula")
+        scope.problem("AG269", call.axes.span, name=callee.name, takes="nothing",
+                      example=f"{callee.name}(...)")  # fmt: skip
         return None
     if len(callee.results) != 1:
         scope.problem("AG276", call.function_span, name=callee.name, results=len(callee.results))

@@ -14,6 +14,7 @@ from .scalars import ScalarError, as_number, as_size
 from .sizes import NO_FACTS, Facts, Poly, Truth, solve
 
 RESERVED = frozenset({"pi", "inf"})
+MAX_LISTED = 8  # names that a message lists
 MAX_FACTS = 256  # each is held against all others
 
 
@@ -54,7 +55,8 @@ class Scope:
         del self.problems[kept:]
 
     def scalar_problem(self, error: ScalarError) -> None:
-        self.report(Diagnostic(error.code, error.span, error.facts))
+        help = nearest(error.facts["name"], [*self.axes, *self.constants]) if error.code == "AG204" else None
+        self.report(Diagnostic(error.code, error.span, error.facts, help=help))
 
     def report(self, finding: Diagnostic) -> None:
         """Note a finding. Errors: TooManyErrors, once a reader would not read on."""
@@ -197,7 +199,7 @@ class Scope:
             for axis in (axis for statement in stated for axis in statement.axes):
                 if axis.name not in self.axes:
                     self.problem(
-                        "AG204", axis.span, name=axis.name, help=did_you_mean(axis.name, self.axes)
+                        "AG204", axis.span, name=axis.name, help=nearest(axis.name, self.axes)
                     )
                 else:
                     self.count(axis.name)
@@ -233,6 +235,16 @@ def _next(low: Poly, high: Poly) -> tuple[Poly, Poly]:
     unit = (high - low).denominator()
     low, high = low * unit, high * unit
     return (low + 1, high) if (high - low).is_integral() else (low, high)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """A suggestion when a known name is close, else the known names if they are few."""
+    names = list(dict.fromkeys(known))
+    close = did_you_mean(name, names)
+    if close or not names:
+        return close
+    listed = [f"`{each}`" for each in names[:MAX_LISTED]]
+    return f"known here: {', '.join(listed)}{', ...' if len(names) > MAX_LISTED else ''}"
 
 
 def did_you_mean(name: str, known: Iterable[str], shape: str = "did you mean `{}`?") -> str | None:

@@ -66,7 +66,7 @@ def operation_section(op: type[Op]) -> str:
         raise PluginError(f"the docstring of {op.__name__} does not start with `spelling: meaning`")
     parts = [f"### `{call.strip('`')}`", prose(meaning), prose(rest.strip())]
     if op.brackets is not Brackets.NONE:
-        parts.append(f"In brackets: {op.brackets.value}.")
+        parts.append(f"In brackets: {op.brackets.value}, as in `{op.brackets.example(op.spelling)}`.")
     if rows := attribute_rows(op):
         parts.append("\n".join(["| attribute | default | meaning |", "| --- | --- | --- |", *rows]))
     return "\n\n".join(part for part in parts if part)

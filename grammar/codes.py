@@ -241,7 +241,7 @@ CODES: dict[str, Code] = {
         "`{name}` would hold the axis `{axis}` twice",
         "give one of the two a name of its own, as in `[N, M]` with `where M = N`",
     ),
-    "AG264": Code("result-mismatch", "error", "the result is {actual}, but {declared} is declared"),
+    "AG264": Code("result-mismatch", "error", "this returns {actual}, but the header declares {declared}"),
     "AG265": Code(
         "result-count",
         "error",
@@ -250,7 +250,7 @@ CODES: dict[str, Code] = {
     "AG266": Code("function-as-value", "error", "`{name}` is a function; it needs arguments", "call it: `{name}(x)`"),
     "AG267": Code("transpose-rank", "error", "`{expression}` has fewer than two axes, so there is nothing to swap"),
     "AG268": Code("missing-axis", "error", "the value has no axis `{axis}`; it is {type}"),
-    "AG269": Code("brackets-mismatch", "error", "the brackets of `{name}` take {takes}"),
+    "AG269": Code("brackets-mismatch", "error", "`{name}` takes {takes} in brackets: `{example}`"),
     "AG270": Code(
         "value-as-function",
         "error",

@@ -23,6 +23,10 @@ FOREIGN_FUNCTIONS = {
     "tril": "write `where(pos(N) >= pos(M), x, 0)`",
     "triu": "write `where(pos(N) <= pos(M), x, 0)`",
     "arange": "positions are written `pos(N)`",
+    **dict.fromkeys(
+        ("normal", "uniform", "randn", "rand"), "random numbers are initial values: `param w[D] = normal(0.02)`"
+    ),
+    **dict.fromkeys(("zeros", "ones", "full"), "a number meets every axis: write `0` or `1`"),
 }
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 

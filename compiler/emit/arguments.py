@@ -43,6 +43,28 @@ def constructor_arguments(
     return known, constants
 
 
+def idle_sizes(
+    formula: Formula, plan: SizePlan, sizes: Mapping[str, int], consts: Mapping[str, int | float] | None = None
+) -> list[str]:
+    """Of the given sizes those that no argument of the constructor depends on: inputs bring them at every call.
+
+    Errors: CompileError, as for `constructor_arguments`.
+    """
+    known, _ = constructor_arguments(formula, plan, sizes, consts)
+    idle = []
+    for name in sizes:
+        if name in plan.given:
+            continue
+        others = {other: size for other, size in sizes.items() if other != name}
+        try:
+            found, _ = constructor_arguments(formula, plan, others, consts)
+        except CompileError:
+            continue
+        if all(found.get(axis) == known.get(axis) for axis in (*plan.given, *plan.settled)):
+            idle.append(name)
+    return idle
+
+
 def _message(name: str, problems: list[str]) -> str:
     if len(problems) == 1:
         return f"{name}: {problems[0]}"

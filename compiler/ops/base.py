@@ -28,13 +28,23 @@ class Brackets(Enum):
     """What a function takes in brackets after its name."""
 
     NONE = "nothing"
-    AXES = "one or more axes, as in `sum[N](x)`"
-    AXIS = "one axis, as in `cumsum[N](x)`"
-    SPLIT = "one axis and the axes it becomes, as in `split[N -> Y, X](x)`"
-    MERGE = "axes and the axis they become, as in `merge[Y, X -> N](x)`"
-    RENAME = "one axis and its new name, as in `slice[N -> P](x)`"
-    WINDOW = "one axis and the two it becomes, as in `windows[N -> N, W](x)`"
-    CONVOLUTION = "axes of the value and as many of the kernel, as in `conv[N, K](x, w)` or `conv[N, K -> P](x, w)`"
+    AXES = "one or more axes"
+    AXIS = "one axis"
+    SPLIT = "one axis and the axes it becomes"
+    MERGE = "axes and the axis they become"
+    RENAME = "one axis and its new name"
+    WINDOW = "one axis and the two it becomes"
+    CONVOLUTION = "axes of the value and as many of the kernel"
+
+    def example(self, name: str) -> str:
+        """How a function that takes this is called."""
+        return name + _EXAMPLES[self.name]
+
+
+_EXAMPLES = {
+    "NONE": "(x)", "AXES": "[N](x)", "AXIS": "[N](x)", "SPLIT": "[N -> Y, X](x)", "MERGE": "[Y, X -> N](x)",
+    "RENAME": "[N -> P](x)", "WINDOW": "[N -> N, W](x)", "CONVOLUTION": "[N, K](x, w)",
+}  # fmt: skip
 
 
 def attribute(default: Poly | int | str | None = None, *, doc: str) -> Any:

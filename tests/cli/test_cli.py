@@ -204,7 +204,7 @@ MISUSES: list[tuple[str, str]] = [
     ("explain good.attn liner", "there is no formula `liner` in good.attn; did you mean `linear`?"),
     ("explain empty", "`empty` is a folder; name one formula file"),
     ("latex good.attn x", "there is no formula `x` in good.attn; known: linear"),
-    ("compile two.attn", "two.attn has 2 formulas; name one: one, two"),
+    ("compile pair.attn", "pair.attn has 2 formulas; name one: one, two"),
     ("compile good.attn -o out.exe", "cannot compile to `out.exe`: the name must end in .py, .pt or .pt2"),
     ("compile good.attn --size H", "--size takes NAME=VALUE, not `H`; for example --size H=4"),
     ("compile good.attn --size H=0", "the size of `H` must be a positive whole number, not `0`"),
@@ -221,7 +221,7 @@ MISUSES: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("arguments", "message"), MISUSES)
 def test_misuse_is_one_line_with_the_fix(run: Run, arguments: str, message: str) -> None:
     write("good.attn", GOOD)
-    write("two.attn", GOOD.replace("linear(", "one(") + "\n\n" + GOOD.replace("linear(", "two("))
+    write("pair.attn", GOOD.replace("linear(", "one(") + "\n\n" + GOOD.replace("linear(", "two("))
     Path("empty").mkdir()
     code, out, err = run(*arguments.split())
     assert (code, out, err) == (2, "", f"attngraph: {message}\n")
