@@ -205,7 +205,7 @@ MISUSES: list[tuple[str, str]] = [
     ("explain empty", "`empty` is a folder; name one formula file"),
     ("latex good.attn x", "there is no formula `x` in good.attn; known: linear"),
     ("compile pair.attn", "pair.attn has 2 formulas; name one: one, two"),
-    ("compile good.attn -o out.exe", "cannot compile to `out.exe`: the name must end in .py, .pt or .pt2"),
+    ("compile good.attn -o out.exe", "cannot compile to `out.exe`: the name must end in .py, .pt, .pt2 or .onnx"),
     ("compile good.attn --size H", "--size takes NAME=VALUE, not `H`; for example --size H=4"),
     ("compile good.attn --size H=0", "the size of `H` must be a positive whole number, not `0`"),
     ("compile good.attn --size H=" + "9" * 20, "the size of `H` is too large: a size has at most 18 digits"),

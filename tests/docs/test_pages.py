@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import pytest
 
-import attngraph
+from attngraph.compiler.pipeline import check_source, read
+from attngraph.grammar.source import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -74,8 +75,10 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         if block.language in ("attn", "attn-error"):
             path = tmp_path / (block.file or f"block{number}.attn")
             path.write_text(block.text, encoding="utf-8")
-            report = attngraph.check(attngraph.load(path))
-            assert report.ok == (block.language == "attn"), [d.message for d in report.diagnostics]
+            source = read(path)
+            assert isinstance(source, Source)
+            found = check_source(source)
+            assert all(report.ok for report in found) == (block.language == "attn"), [r.diagnostics for r in found]
         elif block.language == "pycon":
             run_session(block, page, names)
         elif block.language == "console":
