@@ -735,6 +735,24 @@ def _adaptive_pool(op: pooling.AdaptivePool, sizes: Sizes, operands: list[Named]
     return _gathered(axes, sizes, np.float64, element)
 
 
+@means(pooling.Resize)
+def _resize(op: pooling.Resize, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    [x] = operands
+    length, places = sizes[op.source], sizes[op.target]
+
+    def element(place: Place) -> Any:
+        p = place[op.target]
+        at = (p + 0.5) * length / places - 0.5
+        if op.aligned.as_number() != 0:
+            at = p * (length - 1) / (places - 1) if places > 1 else 0.0
+        at = min(max(at, 0.0), length - 1.0)
+        n = math.floor(at)
+        first, second = (_at(x, {**place, op.source: min(i, length - 1)}) for i in (n, n + 1))
+        return first * (1 - (at - n)) + second * (at - n)
+
+    return _gathered(axes, sizes, np.float64, element)
+
+
 def _padding(op: type[padding._Padding], read: Callable[[int, int], int]) -> None:
     """read: the position that a position outside 0..N-1 stands for, given N."""
 

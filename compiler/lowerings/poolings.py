@@ -1,4 +1,4 @@
-"""Pooling along the last dimension. Generated modules carry a copy of the functions that they use."""
+"""Pooling and resizing along the last dimension. Generated modules carry a copy of the functions that they use."""
 
 from __future__ import annotations
 
@@ -35,3 +35,17 @@ def adaptive_pool(x: Tensor, places: int) -> Tensor:
     leading = list(x.shape[:-1])
     rows = x.reshape([1, -1, x.size(-1)])
     return torch.nn.functional.adaptive_avg_pool1d(rows, places).reshape(leading + [places])
+
+
+def resize(x: Tensor, places: int, aligned: bool) -> Tensor:
+    """Linear interpolation along the last dimension at `places` places. aligned: the ends of both axes meet."""
+    length = x.size(-1)
+    place = torch.arange(places, device=x.device).to(torch.float64)
+    if aligned:
+        at = place * ((length - 1) / max(places - 1, 1))
+    else:
+        at = ((place + 0.5) * (length / places) - 0.5).clamp(0.0, length - 1.0)
+    low = at.floor().to(torch.int64)
+    weight = (at - low).to(x.dtype)
+    high = (low + 1).clamp(max=length - 1)
+    return x.index_select(-1, low) * (1 - weight) + x.index_select(-1, high) * weight

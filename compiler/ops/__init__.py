@@ -52,6 +52,7 @@ OPS: tuple[type[Op], ...] = (
     pooling.AveragePool,
     pooling.MaxPool,
     pooling.AdaptivePool,
+    pooling.Resize,
     # logic
     logic.Equal,
     logic.NotEqual,

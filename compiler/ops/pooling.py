@@ -1,4 +1,4 @@
-"""Pooling along one axis: means and maxima over windows and bins."""
+"""Pooling along one axis, and resizing: means and maxima over windows and bins, linear interpolation."""
 
 from __future__ import annotations
 
@@ -140,3 +140,27 @@ class AdaptivePool(_Pooling):
 
     def along(self, emitter: Emitter, expression: ast.expr) -> ast.expr:
         return pyast.call(emitter.helper("adaptive_pool"), expression, emitter.size(Poly.symbol(self.target)))
+
+
+@dataclass(frozen=True)
+class Resize(_Pooling):
+    """resize[N -> P](x): an axis resized by linear interpolation between neighbours.
+
+    Formula: `out[p] = (1 - w) * x[n] + w * x[n + 1]` at the place `n + w = (p + 1/2) * N / P - 1/2`, with 0 <= w < 1.
+
+    Places before the first element and behind the last one take that element. With aligned=1 the ends of both axes
+    meet: `n + w = p * (N - 1) / (P - 1)`. Two calls, one for each axis of an image, interpolate bilinearly. The size
+    of P follows from a `where` line or an input. Counts 3 operations per element of the result.
+    """
+
+    spelling: ClassVar[str] = "resize"
+    flops_per_element: ClassVar[int] = 3
+    aligned: Poly = attribute(0, doc="1: the first and the last elements of both axes meet")
+
+    def infer(self, *operands: Type) -> Type:
+        need_whole(self.spelling, "aligned", self.aligned, least=0)
+        return super().infer(*operands)
+
+    def along(self, emitter: Emitter, expression: ast.expr) -> ast.expr:
+        aligned = pyast.constant(self.aligned != ZERO)
+        return pyast.call(emitter.helper("resize"), expression, emitter.size(Poly.symbol(self.target)), aligned)

@@ -395,6 +395,11 @@ POOLING = [
       for index, (places, spec) in enumerate((
           (lambda s: 2, real("ND")), (lambda s: s["N"] + 3, real("HN")), (lambda s: 1, real("NDH")),
           (lambda s: 3, whole("N"))))),
+    *(Case(pooling.Resize("N", "P", poly(aligned)), (spec,), {"P": places}, note=f"{index}{aligned}")
+      for aligned in (0, 1)
+      for index, (places, spec) in enumerate((
+          (lambda s: 2, real("ND")), (lambda s: s["N"] + 3, real("HN")), (lambda s: 1, real("NDH")),
+          (lambda s: 3, whole("N"))))),
 ]  # fmt: skip
 
 PADDING = [

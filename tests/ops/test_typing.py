@@ -115,6 +115,7 @@ REJECTED: list[tuple[Op, tuple[Type, ...], str, int | None]] = [
     (pooling.MaxPool("N", "P", poly(2), stride=poly("0.5")), (of("N"),), "AG216", None),
     (pooling.MaxPool("N", "P", poly(2)), (of("N", COMPLEX),), "AG209", 0),
     (pooling.AdaptivePool("N", "P"), (of("N", BOOL),), "AG207", 0),
+    (pooling.Resize("N", "P"), (of("N", BOOL),), "AG207", 0),
     (padding.CircularPadding("N", "P", before=poly(-1)), (of("N"),), "AG217", None),
     (padding.ReflectedPadding("M", "P"), (of("N"),), "AG268", 0),
     (Convolution(("N",), ("K",), ("N",)), (of("NC"), of("NK")), "AG221", 1),
