@@ -62,10 +62,11 @@ def _coarse(dependence: Dependence, output: Node, axis: str) -> Paths:
     found: dict[str | None, Lag] = {}
     for path in dependence.paths[output]:
         if path.source == axis:
-            if path.own is None or path.reach is Word.ALL:
+            own = path.own[0] if len(path.own) == 1 else ""
+            if own not in output.axes or path.reach is Word.ALL:
                 return ALL
             lag = SAME if path.reach is Word.SAME else EARLIER
-            found[path.own] = found[path.own].join(lag) if path.own in found else lag
+            found[own] = found[own].join(lag) if own in found else lag
     return found or ALL
 
 

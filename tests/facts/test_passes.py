@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from attngraph.compiler.facts.passes import passes
+from attngraph.description import describe
 
 from .probes import example, formula_of, report_of
 
@@ -129,6 +130,19 @@ def test_passes_of_examples_as_written_and_as_compiled(name: str, written: int, 
         keys = report.formula.inputs[1]
     assert passes(report.formula.graph, keys, "M") == written
     assert passes(report.plan, keys, "M") == compiled
+
+
+def test_explain_tells_passes_dependence_and_row_sums() -> None:
+    shown = describe(report_of(ATTENTION + "    return softmax[M](q @ k^T) @ v\n"))
+    assert (
+        "\npasses over the sequence\n  q[N]  1 pass    written, 1 compiled\n  k[M]  3 passes  written, 1 compiled\n"
+        in shown
+    )
+    assert "\n  q[N]  along N   the same position\n" in shown
+    assert "\n  v[M]  anywhere  every position\n" in shown
+    assert "\n  `softmax[M](q @ k^T)`: the weights over `M` sum to one\n" in shown
+    assert "\n  permuting positions along `N` permutes the result alike\n" in shown
+    assert "\n  permuting positions along `M` changes nothing\n" in shown
 
 
 def test_a_plan_never_takes_more_passes_over_the_keys_of_attention() -> None:
