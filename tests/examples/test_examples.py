@@ -184,6 +184,17 @@ def test_degenerate_inputs(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", FORMULAS)
+def test_torchscript(name: str) -> None:
+    """A scripted module computes the same."""
+    example = EXAMPLES[name]
+    index = min(1, len(example.bases) - 1)
+    call = _prepare(name, example.bases[index], example.consts[index % len(example.consts)])
+    scripted = torch.jit.script(call.module)
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(*call.inputs), call.module(*call.inputs), rtol=1e-12, atol=1e-12)
+
+
 def test_every_formula_has_a_reference() -> None:
     assert FORMULAS.keys() == EXAMPLES.keys()
     assert len(examples.FILES) >= 26

@@ -72,13 +72,13 @@ def test_what_the_printer_does_not_write_is_an_error(latex: str) -> None:
         mathml(latex)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(expressions())
 def test_any_expression_is_well_formed(expression: Expression) -> None:
     ElementTree.fromstring(mathml(latex_expression(expression)))
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 @given(formulas())
 def test_any_formula_is_well_formed(formula: Formula) -> None:
     """And no LaTeX is left in it."""
