@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from .description import formula_lines, notes, quoted, signature
+from .description import formula_lines, notes, quoted, signature, weights
 from .grammar.latex import latex_formula
 from .snippet import location, one_line
 
@@ -59,7 +59,7 @@ def entry(report: Report, heading: str = "##") -> str:
         parts.append(_fence("attn", _uses(report) + _without_docstring(_text(report))))
         parts.append(_fence("math", latex_formula(report.formula.tree)))
         parts.append(f"`{signature(report.formula)}`; orders count {_sequence(report)}.")
-        parts += [_costs(report), *_account(report, report.formula), _steps(report)]
+        parts += [_costs(report), *_account(report, report.formula), _passes(report), _steps(report)]
         parts.append(_simplified(report, report.formula))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -92,8 +92,18 @@ def _account(report: Report, formula: Formula) -> list[str]:
     status = ["a reconstruction, as said above"] if is_reconstruction(report) else []
     promises = [f"promised and {'kept' if v.holds else 'NOT kept'}: `{v.text}`" for v in report.verdicts]
     findings = [f"{each.code}: {each.message}, at {quoted(report.source, each.span)}" for each in report.diagnostics]
-    known = [*status, *notes(report, formula, found, quoted), *findings, *promises]
+    held = report.properties
+    more = weights(report, formula, held, quoted) if held is not None else ()
+    known = [*status, *notes(report, formula, found, quoted), *more, *findings, *promises]
     return [_list("Forms", forms), _list("Known of it", known)]
+
+
+def _passes(report: Report) -> str:
+    """How often each input is gone through, where once is not enough."""
+    passes = report.properties.passes if report.properties is not None else ()
+    several = [each for each in passes if max(each.written, each.compiled) > 1]
+    rows = [f"`{each.input}` along `{each.axis}`: {each.written} written, {each.compiled} compiled" for each in several]
+    return _list("Passes over the sequence, where more than one", rows)
 
 
 def _steps(report: Report) -> str:

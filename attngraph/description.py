@@ -291,7 +291,7 @@ def notes(
         places = ", ".join(dict.fromkeys(quoted(report.source, span) for span in account.statistics))
         yield f"tokens meet only in statistics: {places}"
     for span, axis, tokens in account.twins:
-        words = f"{quoted(report.source, span)} at {place(report.source, span)}"
+        words = quoted(report.source, span) + (f" at {place(report.source, span)}" if place is _place else "")
         yield (
             f"{words} sums over `{axis}`, which is told from `{tokens}` by name only where the two are as long: code "
             "that goes by shapes may sum over the other"
@@ -316,7 +316,7 @@ def _data(report: Report) -> str:
         for each in found.passes
     ]
     rows = [(f"{each.input}[{each.axis}]", _along(report, each), each.words) for each in found.reached]
-    lines = [line for note in _properties(report, formula, found) for line in _folded(note)]
+    lines = [line for note in weights(report, formula, found) for line in _folded(note)]
     parts = (
         _section("passes over the sequence", _wrapped(passes)),
         _section("what the result depends on", _wrapped(rows)),
@@ -332,7 +332,11 @@ def _along(report: Report, reached: Reached) -> str:
     return f"{result}{f'along {reached.own}' if reached.own else 'anywhere'}"
 
 
-def _properties(report: Report, formula: Formula, found: Properties) -> Iterator[str]:
+def weights(
+    report: Report, formula: Formula, found: Properties, place: Callable[[Source, Span], str] | None = None
+) -> Iterator[str]:
+    """What weights sum to, which axes their map lacks, which permutations do not matter. place: as in `notes`."""
+    place = place or _place
     for each in found.weights:
         span = formula.origins.get(each.node)
         words = quoted(report.source, span) if span else "the weights"
@@ -348,7 +352,7 @@ def _properties(report: Report, formula: Formula, found: Properties) -> Iterator
             yield f"permuting positions along {names} {what}"
         else:
             span = formula.origins.get(symmetry.culprit)
-            where = f" at {_place(report.source, span)}" if span else ""
+            where = f" at {place(report.source, span)}" if span else ""
             yield f"positions along {names} are told apart{where}"
 
 

@@ -45,6 +45,7 @@ def test_an_entry_says_everything() -> None:
         "- a reconstruction, as said above",
         "- promised and kept: `linear`",
         "- recurrent: no, it is not causal",
+        "- permuting positions along `M` changes nothing",
         "- contraction order: a sum of products may be evaluated in any order",
     ):
         assert line in text
@@ -52,6 +53,15 @@ def test_an_entry_says_everything() -> None:
 
 def test_nothing_is_simplified_that_is_as_short_already() -> None:
     assert "Simplified" not in entry(report(FORMULA.replace(" * 1", "").replace("(v + v - v)", "v")))
+
+
+def test_passes_are_told_where_there_are_several() -> None:
+    source = read(examples.find("attention_3pass"))
+    assert isinstance(source, Source)
+    text = entry(check_source(source)[0])
+    assert re.search(r"^- `k` along `M`: 3 written, \d compiled$", text, re.MULTILINE)
+    assert "- `sn / sd`: the weights over `M` sum to one\n" in text
+    assert "- `v` along" not in text
 
 
 def test_an_entry_of_a_wrong_formula_lists_its_findings() -> None:
