@@ -135,10 +135,9 @@ def sequence_axes(formula: Formula, graph: Graph) -> tuple[str, ...]:
 def _refusal(formula: Formula, graph: Graph) -> Refusal | None:
     if not formula.sequence:
         return Refusal("there is no sequence axis to step along")
-    found = Dependence(formula, positions=True).culprit()
+    found = Dependence(formula).culprit()
     if found is not None:
-        culprit, reason = found
-        return Refusal(f"it is not causal: {reason}", culprit)
+        return Refusal(f"it is not causal: {found[1]}", found[0])
     axes = sequence_axes(formula, graph)
     facts = formula.facts
     length = {s for axis in axes for s in facts.canonical(Poly.symbol(axis)).symbols()} - formula.constants.keys()
@@ -156,7 +155,10 @@ def _refusal(formula: Formula, graph: Graph) -> Refusal | None:
         for axis in node.axes:
             if axis not in axes and facts.canonical(Poly.symbol(axis)).symbols() & length:
                 return Refusal(f"the length of `{axis}` depends on that of the sequence", node)
-    if not any(len([a for a in node.axes if a in axes]) > 0 for node in formula.inputs):
+    found = Dependence(formula, positions=True).culprit()
+    if found is not None:
+        return Refusal(f"it is not causal: {found[1]}", found[0])
+    if not any(axis in axes for node in formula.inputs for axis in node.axes):
         return Refusal("no input runs along the sequence")
     return None
 

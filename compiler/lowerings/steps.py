@@ -39,12 +39,12 @@ def sums_before(state: Tensor, key: Tensor, value: Tensor, normalise: bool, wide
     return torch.zeros([key.size(-1), value.size(-1) + int(normalise)], dtype=wide, device=value.device)
 
 
-def outer_product(key: Tensor, value: Tensor, normalise: bool, wide: torch.dtype) -> Tensor:
-    """key value^T of one position, [F, E]; with the key as a further column where `normalise`."""
-    value = value.to(wide)
+def with_outer_product(before: Tensor, key: Tensor, value: Tensor, normalise: bool) -> Tensor:
+    """before + key value^T of one position, [F, E]; with the key as a further column where `normalise`."""
+    value = value.to(before.dtype)
     if normalise:
         value = torch.nn.functional.pad(value, [0, 1], value=1.0)
-    return key.mT.to(wide) * value
+    return torch.addcmul(before, key.mT.to(before.dtype), value)
 
 
 def read(query: Tensor, state: Tensor, normalise: bool) -> Tensor:
@@ -63,7 +63,7 @@ def causal_scan_from(
     before = sums_before(state, key, value, normalise, wide)
     if query.size(-2) > 1:
         return causal_chunks(query, key, value, before, offset, normalise, chunk)
-    after = before + outer_product(key, value, normalise, wide)
+    after = with_outer_product(before, key, value, normalise)
     return read(query, after if offset == 0 else before, normalise), after
 
 
@@ -76,7 +76,7 @@ def decayed_scan_from(
     if query.size(-2) > 1:
         return decayed_chunks(query, key, value, rate, before, offset, normalise, chunk)
     before = before * torch.exp(rate.to(wide)).unsqueeze(-1).unsqueeze(-1)
-    after = before + outer_product(key, value, normalise, wide)
+    after = with_outer_product(before, key, value, normalise)
     return read(query, after if offset == 0 else before, normalise), after
 
 
@@ -100,7 +100,7 @@ def gated_scan_from(
     level = level.to(wide).unsqueeze(-1)
     if not is_new(last):
         before = before * torch.exp(level - last)
-    after = before + outer_product(key, value, normalise, wide)
+    after = with_outer_product(before, key, value, normalise)
     return read(query, after if offset == 0 else before, normalise), after, level
 
 
