@@ -21,6 +21,7 @@ LETTERS = {
 }  # fmt: skip
 SIGNS = {
     "odot": "⊙", "cdot": "⋅", "neg": "¬", "vee": "∨", "wedge": "∧", "neq": "≠", "leq": "≤", "geq": "≥", "to": "→",
+    "leftarrow": "←", "colon": ":", "dots": "…",
 }  # fmt: skip
 LARGE = {"sum": "∑", "prod": "∏", "bigvee": "⋁", "bigwedge": "⋀"}
 """Operators whose index stands below."""
@@ -28,7 +29,7 @@ LIMITS = {"max", "min"}
 """Functions whose index stands below."""
 FUNCTIONS = {"exp", "log", "sin", "cos", "tan", "tanh", "sinh", "cosh", "arctan", *LIMITS}
 FENCES = {"lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "Vert": "‖"}
-THIN = '<mspace width="0.17em"/>'
+SPACES = {",": '<mspace width="0.17em"/>', "quad": '<mspace width="1em"/>'}
 
 
 def mathml(latex: str) -> str:
@@ -121,10 +122,12 @@ class _Reader:
                 self.take("\\right")
                 tall = re.search(r"<(mfrac|mtable|munder|msqrt)", inner) is not None
                 return f"<mrow>{_fence(opening, tall)}{inner}{_fence(self.take(), tall)}</mrow>"
-            case ",":
-                return THIN
+            case "textbf":
+                return f'<mtext class="strong">{escape(self.raw())}&#160;</mtext>'
             case "bmod":
                 return "<mo>mod</mo>"
+        if name in SPACES:
+            return SPACES[name]
         if name in LETTERS:
             return f"<mi>{LETTERS[name]}</mi>"
         if name in SIGNS:

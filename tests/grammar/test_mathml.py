@@ -85,3 +85,10 @@ def test_any_formula_is_well_formed(formula: Formula) -> None:
     shown = mathml(latex_formula(formula))
     ElementTree.fromstring(shown)
     assert "\\" not in shown
+
+
+def test_lines_of_a_loop() -> None:
+    lines = (r"&\textbf{for } n = 0, \dots, N - 1\colon", r"\quad W &\leftarrow x")
+    shown = mathml("\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}")
+    assert '<mtext class="strong">for' in shown
+    assert words(shown).replace("\xa0", " ") == "for n=0,…,N−1:W←x"
