@@ -41,6 +41,8 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "sparsifiner_attention": {"R": 16},
     "sparsifiner_scores": {"R": 16},
 }
+#: Groups that are shorter than the sequence.
+CONSTANTS: Mapping[str, Mapping[str, int]] = {"s2_attention": {"group": 16}, "sf_attention": {"group": 16}}
 SPARSE = ("prune_leaf_tokens", "sparsifiner_attention", "sparsifiner_scores")  # keep many of the tokens that there are
 SLACK = 1.15
 
@@ -96,7 +98,9 @@ def run(report: Report, length: int) -> Run:
     if any(isinstance(node.op, FusedSoftmax) and not node.op.batch for node in plan):
         # torch's fused kernels for processors take four dimensions; of three they store the map
         inputs = tuple(x.unsqueeze(1) for x in inputs)
-    module = build(formula, plan, sizes={axis: sizes[axis] for axis in sizes if axis in formula.fixed})
+    module = build(
+        formula, plan, sizes={axis: sizes[axis] for axis in sizes if axis in formula.fixed}, consts=constants
+    )
     with torch.no_grad():
         module(*inputs)  # what is made once and kept
         with Meter() as meter:
@@ -124,7 +128,7 @@ def near(report: Report, sequence: Sequence, length: int) -> tuple[dict[str, int
             if axis not in formula.derived:
                 known.setdefault(axis, 4)
         try:
-            return constructor_arguments(formula, settled, known)
+            return constructor_arguments(formula, settled, known, CONSTANTS.get(report.name))
         except CompileError:
             continue
     raise AssertionError(f"{report.name}: no sizes near {length}")
@@ -163,9 +167,10 @@ def ratio(order: Iterable[Growth], before: Mapping[str, int], after: Mapping[str
 #: Memory that is more than the plan says, because torch's operation holds more than it has to.
 HELD = {
     "gqa_attention": "a mask of the call is turned into numbers, [N, M], which the plan counts as given",
+    "masked_attention": "the same",
     "minimal_multihead_symmetric": "torch's fused kernel for processors needs values as wide as the queries",
     "moa_attention": "it takes four dimensions; with two axes of heads there are five",
-    "sparse_query_attention": "the same",
+    "sparse_query_attention": "there are five dimensions, too",
 }
 
 
