@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import chain
 
 from ..dense import dense
-from ..graph import Graph, digest
+from ..graph import Graph
 from ..simplify import simplify
 from .identities import Identity, identity
 from .matching import Matched
@@ -49,14 +49,20 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
                 exact = exact or identity(matched, tested)
             if exact is None or not doubtful or not exact.proved:
                 return _different(found)
-    if rules and matched.straight and _normal(left) == _normal(right):
-        reason = "for all sizes, for finite values: both simplify to the same expression"
-        return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
+    simple = matched
+    if rules:
+        simple = replace(matched, left=_simplified(left), right=_simplified(right))
+        if matched.straight and simple.left.graph.digest() == simple.right.graph.digest():
+            reason = "for all sizes, for finite values: both simplify to the same expression"
+            return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
     exact = exact or identity(matched, tested)
     if exact.unequal and not exact.unknowns:
         for number, sizes in enumerate(tested):
             for found, _ in search.examples(sizes, len(Manner) * number, manners, FINE):
                 return _different(found)
+    if rules and not exact.proved:
+        after = identity(simple, tested)
+        exact = after if after.proved else exact
     if exact.proved:
         return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)
     return Equivalence(Verdict.UNKNOWN, "identity testing", exact.doubt, tuple(tested))
@@ -66,8 +72,7 @@ def _different(found: Counterexample) -> Equivalence:
     return Equivalence(Verdict.DIFFERENT, _RUN, "the values are in the example", (found.sizes,), found)
 
 
-def _normal(side: Side) -> str:
-    """What the formula simplifies to, up to names of values and the order of commutative operations."""
+def _simplified(side: Side) -> Side:
+    """What the formula simplifies to, lowered operations written out."""
     outputs = dense(side.graph.outputs, side.formula.builder)
-    found = simplify(replace(side.formula, graph=Graph(tuple(outputs), {})))
-    return "".join(digest(node) for node in found.graph.outputs)
+    return Side(side.formula, simplify(replace(side.formula, graph=Graph(tuple(outputs), {}))).graph)

@@ -13,6 +13,8 @@ import torch
 
 from ..dense import dense
 from ..formula import Formula
+from ..graph import topological
+from ..ops.leaves import Declared
 from ..types import Kind
 from . import residues
 from .exact import evaluate
@@ -96,10 +98,11 @@ def _exactly(matched: Matched, sizes: Mapping[str, int], index: int, unknowns: s
         for node, name, axes in matched.given(index)
     }
     axes = matched.axes if index else {}
-    if any(node.type.kind is Kind.BOOL for node, _, _ in matched.given(index)):
+    outputs = dense(side.graph.outputs, side.formula.builder)
+    if any(isinstance(node.op, Declared) and node.type.kind is Kind.BOOL for node in topological(outputs)):
         unknowns.add("masks")  # any numbers, not only 0 and 1
     setting = Setting(inputs, _all_sizes(side.formula, own), axes, unknowns)
-    return evaluate(dense(side.graph.outputs, side.formula.builder), setting)
+    return evaluate(outputs, setting)
 
 
 def _error(degree: int) -> float:
