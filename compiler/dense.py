@@ -31,7 +31,10 @@ def dense(outputs: Sequence[Node], builder: Builder) -> list[Node]:
     for node in topological(outputs):
         operands = [made[operand] for operand in node.inputs]
         rule = _DENSE.get(type(node.op))
-        made[node] = builder.make(node.op, *operands) if rule is None else _laid_out(rule(node, operands, builder), node, builder)
+        if rule is None:
+            made[node] = builder.make(node.op, *operands)
+        else:
+            made[node] = _laid_out(rule(node, operands, builder), node, builder)
     return [made[output] for output in outputs]
 
 
@@ -138,7 +141,10 @@ def _fused_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
 
 def _is_masked(bias: Node) -> bool:
     """Whether a bias is a mask: -inf where a condition does not hold."""
-    return isinstance(bias.op, Where) and isinstance(bias.inputs[2].op, Literal) and bias.inputs[2].op.value == -math.inf
+    if not isinstance(bias.op, Where):
+        return False
+    other = bias.inputs[2].op
+    return isinstance(other, Literal) and other.value == -math.inf
 
 
 def _local_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:

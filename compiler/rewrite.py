@@ -38,6 +38,7 @@ from .types import Kind
 MAX_STEPS = 250
 MAX_OPENED = 60  # steps of one attempt to make a value smaller by making it larger first
 FOLDED = "constants folded"
+LEFT_OUT = "where what is left out is NaN or infinite"
 #: where values are tried in a larger form that may become smaller: the operations that close each kind of opening
 CLOSING: dict[str, tuple[type[Op], ...]] = {
     "scale": (L2Normalize, L1Normalize, RmsNorm, LayerNorm),
@@ -83,7 +84,7 @@ def rewrite(
     where a guard acts.
     The outputs keep their kinds and axes.
     """
-    table = _table(guards) if rules is None else _Table.of([rule for rule in rules if guards or rule.guard is None])
+    table = _table(guards) if rules is None else _Table.of(rules, guards=guards)
     shared = _shared(outputs)
     for narrowing in (True, False):
         engine = _Engine(builder, known, table, narrowing, MAX_STEPS, shared)
@@ -118,20 +119,25 @@ def _repeats(found: Sequence[Node], outputs: Sequence[Node]) -> bool:
 
 @dataclass(frozen=True)
 class _Table:
-    """Patterns by the operation that they start with, and those of each kind of opening."""
+    """Patterns by the operation that they start with, and those of each kind of opening.
+
+    guards: whether values may change where a guard acts, or where NaN or infinity appears.
+    """
 
     patterns: dict[type[Op], list[Pattern]]
     opening: dict[type[Op], _Table]
+    guards: bool
 
     @staticmethod
-    def of(rules: Sequence[Rule]) -> _Table:
-        plain_rules = [rule for rule in rules if rule.opens is None]
+    def of(rules: Iterable[Rule], *, guards: bool) -> _Table:
+        allowed = [rule for rule in rules if guards or rule.guard is None]
+        plain_rules = [rule for rule in allowed if rule.opens is None]
         opening: dict[type[Op], _Table] = {}
         for opens, closing in CLOSING.items():
-            more = [rule for rule in rules if rule.opens == opens]
+            more = [rule for rule in allowed if rule.opens == opens]
             if more:
-                opening |= dict.fromkeys(closing, _Table(_by_root([*plain_rules, *more]), {}))
-        return _Table(_by_root(plain_rules), opening)
+                opening |= dict.fromkeys(closing, _Table(_by_root([*plain_rules, *more]), {}, guards))
+        return _Table(_by_root(plain_rules), opening, guards)
 
 
 def _by_root(rules: Sequence[Rule]) -> dict[type[Op], list[Pattern]]:
@@ -144,7 +150,7 @@ def _by_root(rules: Sequence[Rule]) -> dict[type[Op], list[Pattern]]:
 
 @cache
 def _table(guards: bool) -> _Table:
-    return _Table.of([rule for rule in RULES if guards or rule.guard is None])
+    return _Table.of(RULES, guards=guards)
 
 
 class _Engine:
@@ -227,9 +233,10 @@ class _Engine:
         if wanted:
             available = {type(operand.op) for operand in operands(node, self.builder)}
             for one in wanted:
-                after = self._apply(one, node) if one.needs <= available else None
-                if after is not None:
-                    return self._made(Rewrite(one.rule.name, node, after, one.rule.why, one.rule.guard))
+                made = self._apply(one, node) if one.needs <= available else None
+                if made is not None:
+                    after, guard = made
+                    return self._made(Rewrite(one.rule.name, node, after, one.rule.why, guard))
         opening = self.table.opening.get(type(node.op))
         return node if opening is None else self._opened(node, opening)
 
@@ -249,17 +256,23 @@ class _Engine:
         self.steps -= len(inner.trace)
         return after
 
-    def _apply(self, wanted: Pattern, node: Node) -> Node | None:
+    def _apply(self, wanted: Pattern, node: Node) -> tuple[Node, str | None] | None:
+        """What the rule makes of the node, and where the values differ, if anywhere."""
         condition = wanted.rule.when
         for found in matches(wanted, node, self.builder, self.shared):
             if condition is not None and condition(found.match, self.known) is not None:
                 continue
+            guard = wanted.rule.guard
+            if not all(self.known.finite(found.match[name]) for name in wanted.dropped):
+                if not self.table.guards:
+                    continue
+                guard = guard or LEFT_OUT
             try:
                 after = self._fitted(build(wanted, found, self.builder), node)
             except Reject:
                 continue
             if after is not None and after is not node:
-                return after
+                return after, guard
         return None
 
     def _folded(self, node: Node) -> Node | None:

@@ -25,9 +25,12 @@ LAYOUT = (
         near_miss="ifft[K -> M](fft[N -> K](z))",
     ),
     Rule("conjugate twice", "z[N] complex", "conj(conj(z))", "z", "the sign changes twice", "conj(exp(z))"),
-    Rule("real part", "x[N], y[N]", "real(complex(x, y))", "x", "that is what it was made of", "imag(complex(x, y))"),
+    Rule(
+        "real part", "x[N], y[N]", "real(complex(x, y))", "x", "that is what it was made of", "imag(complex(x, y))",
+        unread=("y",),
+    ),
     Rule(
         "imaginary part", "x[N], y[N]", "imag(complex(x, y))", "y",
-        "that is what it was made of", near_miss="real(complex(x, y))",
+        "that is what it was made of", near_miss="real(complex(x, y))", unread=("x",),
     ),
 )  # fmt: skip

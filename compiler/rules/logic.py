@@ -32,11 +32,12 @@ CHOICES = (
     ),
     Rule(
         "choice inside its first branch", "c[N] bool, d[N] bool, x[N], y[N], z[N]", "where(c, where(c, x, y), z)",
-        "where(c, x, z)", "in this branch the condition holds", near_miss="where(c, where(d, x, y), z)",
+        "where(c, x, z)", "in this branch the condition holds", near_miss="where(c, where(d, x, y), z)", unread=("y",),
     ),
     Rule(
         "choice inside its second branch", "c[N] bool, d[N] bool, x[N], y[N], z[N]", "where(c, x, where(c, y, z))",
         "where(c, x, z)", "in this branch the condition does not hold", near_miss="where(c, x, where(d, y, z))",
+        unread=("y",),
     ),
     Rule(
         "choice without NaN", "x[N], y[N], z[N]", "where(isnan(x), y, x)", "x", "x is a number",
@@ -49,6 +50,7 @@ DECIDED = tuple(
     Rule(
         f"choice by x {sign} y where {reason}", "x[N], y[N], a[N], b[N]", f"where(x {sign} y, a, b)", after, reason,
         near_miss=f"where(x {sign} y, a, b)", when=condition, instance=f"where({left} {sign} {right}, a, b)",
+        unread=("b" if after == "a" else "a",),
     )
     for sign, after, reason, condition, left, right in (
         (">", "a", "x is always larger", above("x", "y"), _X, _Y),

@@ -100,7 +100,7 @@ DEFINITIONS = (
     Rule(
         "scores that a mask hides", "s[N, M], t[N, M], m[N, M] bool, c[N, M] bool",
         "softmax[M](where(m, s, t), mask=m)", "softmax[M](s, mask=m)", "only scores that the mask keeps count",
-        near_miss="softmax[M](where(c, s, t), mask=m)",
+        near_miss="softmax[M](where(c, s, t), mask=m)", unread=("t",),
     ),
     Rule(
         "direction spelled out", "x[N, M]", "x / max(norm[M](x), 1e-12)", "l2_normalize[M](x)",

@@ -37,6 +37,7 @@ class Pattern:
 
     axes: what each variable is declared with. needs: operations that operands of a match must have.
     carried: attributes that `after` takes over from the match. cancels: `after` lacks a variable, or has none.
+    dropped: variables that `after` lacks and that count in `before`.
     """
 
     rule: Rule
@@ -46,6 +47,7 @@ class Pattern:
     needs: frozenset[type[Op]]
     carried: frozenset[str]
     cancels: bool
+    dropped: frozenset[str]
 
     @property
     def roots(self) -> tuple[type[Op], ...]:
@@ -90,7 +92,9 @@ def pattern(rule: Rule) -> Pattern:
     after = plain(found["after"])
     carried = frozenset(f.name for node in topological([after]) for f in fields(node.op) if f.metadata.get("attribute"))
     kept = {n.op.name for n in topological([after]) if isinstance(n.op, Input)}
-    return Pattern(rule, before, after, axes, needs, carried, cancels=not kept or not axes.keys() <= kept)
+    cancels = not kept or not axes.keys() <= kept
+    dropped = frozenset(axes.keys() - kept - set(rule.unread))
+    return Pattern(rule, before, after, axes, needs, carried, cancels, dropped)
 
 
 def operands(node: Node, builder: Builder) -> tuple[Node, ...]:

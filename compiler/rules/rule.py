@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ..facts.finite import finite
 from ..facts.ranges import Range, ranges
 from ..graph import Node
-from ..ops.arithmetic import Divide
 from ..ops.leaves import Literal
 from ..sizes import Poly
 
@@ -23,6 +23,11 @@ class Knowledge:
     constants: frozenset[str] = frozenset()
     implication: Callable[[Node, Node], bool] | None = None
     _ranges: dict[Node, Range] = field(default_factory=dict)
+    _finite: dict[Node, bool] = field(default_factory=dict)
+
+    def finite(self, node: Node) -> bool:
+        """Whether the value is a finite number for all finite inputs."""
+        return finite(node, self.range, self._finite)
 
     def range(self, node: Node) -> Range:
         """Where the value lies, for all inputs and sizes."""
@@ -61,6 +66,9 @@ class Rule:
     near_miss: an expression that looks alike and must stay as it is.
     instance: an expression on which the rule applies, where `before` alone does not show that the condition holds.
     guard: where the sides differ, if anywhere that they are finite; such a rule is applied on request only.
+    unread: variables that `after` lacks and whose values never count, as a branch that is not taken. Any other variable
+        that `after` lacks must be finite for all inputs, or what it does to `before` is lost: without guards the rule
+        applies only then.
     opens: the rule makes an expression larger for others to make it smaller: "scale" moves a factor out of what a
         normalisation is applied to, "total" takes a sum apart. What comes of it is kept if it is smaller.
     """
@@ -75,6 +83,7 @@ class Rule:
     instance: str | None = None
     guard: str | None = None
     opens: str | None = None
+    unread: tuple[str, ...] = ()
 
 
 # -- conditions ---------------------------------------------------------------------------------------
@@ -135,18 +144,6 @@ def above(upper: str, lower: str) -> Condition:
         high, low = known.range(match[upper]), known.range(match[lower])
         apart = high.low > low.high or (high.low == low.high and (high.low_open or low.high_open))
         return None if apart else f"`{upper}` may be as small as `{lower}`"
-
-    return check
-
-
-def finite(name: str) -> Condition:
-    """The value is finite wherever the values that it is made of are."""
-
-    def check(match: Match, known: Knowledge) -> str | None:
-        op = match[name].op
-        if not isinstance(op, Divide) or known.range(match[name].inputs[1]).positive:
-            return None
-        return f"`{name}` may be a division by 0"
 
     return check
 
