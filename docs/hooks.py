@@ -24,6 +24,13 @@ from attngraph.compiler.facts.cost import superlinear
 from attngraph.compiler.ops import OPS
 from attngraph.compiler.ops.base import Brackets, Op
 from attngraph.compiler.pipeline import check_source, read
+from attngraph.compiler.rules.arithmetic import ARITHMETIC
+from attngraph.compiler.rules.functions import FUNCTIONS
+from attngraph.compiler.rules.layout import LAYOUT
+from attngraph.compiler.rules.logic import LOGIC
+from attngraph.compiler.rules.normalisations import NORMALISATIONS
+from attngraph.compiler.rules.reductions import REDUCTIONS
+from attngraph.compiler.rules.rule import Rule
 from attngraph.draw import to_svg
 from attngraph.grammar.codes import CODES
 from attngraph.grammar.mathml import mathml
@@ -165,11 +172,45 @@ def drawn(markdown: str) -> str:
     )
 
 
+RULE_FAMILIES = {
+    "Normalisations": NORMALISATIONS,
+    "Functions": FUNCTIONS,
+    "Reductions": REDUCTIONS,
+    "Masks and choices": LOGIC,
+    "Layout": LAYOUT,
+    "Arithmetic": ARITHMETIC,
+}
+
+
+def rule_row(rule: Rule) -> str:
+    limits = [f"with guards: differs {rule.guard}"] if rule.guard else []
+    if rule.when:
+        limits.append(f"on a condition, as in `{rule.instance or rule.before}`")
+    if rule.opens:
+        limits.append("only if more follows")
+    return f"| {rule.name} | `{rule.before}` | `{rule.after}` | {prose(rule.why)} | {'; '.join(limits)} |"
+
+
+def rules_page() -> str:
+    """The simplification rules, by family, in the order in which they are tried."""
+    lines = [
+        "# Rules",
+        "Made from `compiler/rules`. Each rule is tested on both sides, and on an expression that looks alike and must "
+        "stay as it is. [Equality and simplification](../simplification.md) tells how they are applied.",
+    ]
+    for family, rules in RULE_FAMILIES.items():
+        head = ["| rule | before | after | because | limits |", "| --- | --- | --- | --- | --- |"]
+        rows = [*head, *map(rule_row, rules)]
+        lines += [f"## {family}", "\n".join(rows)]
+    return "\n\n".join(lines) + "\n"
+
+
 def generated_pages() -> dict[str, str]:
     """Path within the site -> Markdown, of every page that is not written by hand."""
     pages = {
         "reference/operations.md": operations_page(OPS),
         "reference/codes/index.md": codes_page(),
+        "reference/rules.md": rules_page(),
         "contributing.md": (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"),
         "changelog.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
     }

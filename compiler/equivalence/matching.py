@@ -32,7 +32,7 @@ _DECIDING = (
 MAX_TRIED = 4000
 MAX_TRIED_SPECIAL = 60
 MAX_NAMED = 600  # whole numbers of formulas that sizes are tried around
-MAX_SPECIAL = 30
+MAX_SPECIAL = 48
 MAX_DRAWN = 5000  # elements of inputs at sizes that are special
 #: sizes that are tried for axes, in order: all different, all equal, with ones
 SIZES = ((3, 2, 4, 5, 6, 7, 8, 9, 1), (4, 2, 3, 6, 8, 9, 1, 5), (1, 2, 4, 3, 6, 9))

@@ -8,12 +8,25 @@ MASKS = (
     Rule("double not", "c[N] bool", "not not c", "c", "two negations cancel", "not c"),
     Rule("and of equals", "c[N] bool, d[N] bool", "c and c", "c", "both are the same", "c and d"),
     Rule("or of equals", "c[N] bool, d[N] bool", "c or c", "c", "both are the same", "c or d"),
+    Rule(
+        "and of equals, taken apart", "c[N] bool, d[N] bool", "c and (d and c)", "c and d", "one of both is enough",
+        near_miss="c and (d and not c)",
+    ),
+    Rule(
+        "or of equals, taken apart", "c[N] bool, d[N] bool", "c or (d or c)", "c or d", "one of both is enough",
+        near_miss="c or (d or not c)",
+    ),
     Rule("and absorbs or", "c[N] bool, d[N] bool", "c and (c or d)", "c", "c implies c or d", "c and (not c or d)"),
     Rule("or absorbs and", "c[N] bool, d[N] bool", "c or (c and d)", "c", "c and d implies c", "c or (not c and d)"),
     Rule(
         "implied mask", "c[N, M] bool, d[N, M] bool", "c and d", "c", "c holds only where d does",
         near_miss="pos(N) >= pos(M) and pos(M) >= pos(N) - 2", when=implies("c", "d"),
         instance="pos(N) >= pos(M) and pos(N) >= pos(M) - 2",
+    ),
+    Rule(
+        "implied part of a mask", "c[N, M] bool, d[N, M] bool, e[N, M] bool", "c and (e and d)", "c and e",
+        "c holds only where d does", near_miss="c and (e and d)", when=implies("c", "d"),
+        instance="pos(N) >= pos(M) and (e and pos(N) >= pos(M) - 2)",
     ),
     Rule(
         "implied alternative", "c[N, M] bool, d[N, M] bool", "c or d", "d", "c holds only where d does",

@@ -120,6 +120,15 @@ def test_names_are_unique_and_reasons_are_given() -> None:
     assert len(RULES) >= 150
 
 
+def test_every_rule_is_on_its_page() -> None:
+    from docs import hooks
+
+    listed = [rule for rules in hooks.RULE_FAMILIES.values() for rule in rules]
+    assert listed == list(RULES)
+    page = hooks.rules_page()
+    assert all(hooks.rule_row(rule) in page for rule in RULES)
+
+
 def test_conditions_explain_themselves() -> None:
     rule = next(rule for rule in RULES if rule.name == "relu of a positive value")
     [x] = [n for n in topological([pattern(rule).before]) if isinstance(n.op, Input)]

@@ -94,6 +94,70 @@ def test_clamp_that_cannot_act_with_fixed_constants() -> None:
     assert "clamp" in attngraph.simplify(path).text
 
 
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("fod_i2_block", {"difference of equals"}),  # x cancels
+        ("gpsa_attention", {"shift of a softmax"}),  # a bias that is the same for all keys
+        ("fod_rbf_target", {"scale of a quotient by a sum"}),  # a prefactor that a row normaliser ignores
+    ],
+)
+def test_a_fact_of_the_catalogue_is_a_step(name: str, rules: set[str]) -> None:
+    found = attngraph.simplify(attngraph.load(examples.find(name), name))
+    assert rules <= {step.rule for step in found.steps}
+
+
+def test_a_transform_and_its_inverse() -> None:
+    text = "attention f(x[C, N], z[C, K] complex) -> [C, K] complex:\n    where K = floor(N / 2) + 1\n    sequence N\n"
+    found = attngraph.simplify(f"{text}    return rfft[N -> K](irfft[K -> N](rfft[N -> K](x))) + z\n")
+    assert body(found.text)[-1] == "return rfft[N -> K](x) + z"
+
+
+def test_a_mask_that_another_implies() -> None:
+    """As the sinks of sf_attention: a part of the mask says what another part says already."""
+    before = "where(pos(N) >= pos(M) and (m and pos(N) >= pos(M) - 2), t, 0)"
+    assert simplified(before, "[N, M]")[-1] == "return where(pos(N) >= pos(M) and m, t, 0)"
+
+
+def test_attnzero_174_and_76_as_they_were_found() -> None:
+    """k is dead: the cosine of a value with itself is the batch size, and positive factors cancel in a direction."""
+    header = "attention f(q[B, N, D], k[B, N, D], v[B, N, D]) -> [B, N, D]:\n"
+    lines = "    u = l2_normalize[N]((1 - sigmoid(v)) * relu(softsign(B * exp(k - k))))\n    return q + u / sum[D](u)\n"
+    assert body(attngraph.simplify(header + lines, guards=True).text) == [
+        "u = l2_normalize[N](sigmoid(-v))",
+        "return q + u / sum[D](u)",
+    ]
+    line = "    return relu(q) + softmax[D](-sqrt(max(relu(B), 0)) * (q / sqrt(D)))\n"
+    last = body(attngraph.simplify(header + line).text)[-1]
+    assert last.replace("(q / sqrt(D))", "q / sqrt(D)") == "return relu(q) + softmax[D](-sqrt(B) * q / sqrt(D))"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("log(x) * 0 + y", "log(x) * 0 + y"),
+        ("tanh(x) - tanh(x) + y", "y"),
+        ("sqrt(abs(x)) * 0 + y", "y"),
+        ("softmax[D](y + 1 / s)", "softmax[D](y + 1 / s)"),
+        ("softmax[D](y + 1 / exp(s))", "softmax[D](y)"),
+        ("max(exp(y), -square(log(x)))", "max(exp(y), -square(log(x)))"),
+    ],
+)
+def test_what_may_be_no_number_is_not_left_out(before: str, after: str) -> None:
+    assert simplified(before)[-1] == f"return {after}"
+
+
+def test_a_logarithm_does_not_cancel_itself() -> None:
+    assert not attngraph.simplify(HEADER + "    return log(x) - log(x) + y\n").steps
+
+
+def test_with_guards_a_step_says_what_is_left_out() -> None:
+    text = HEADER + "    return log(x) - log(x) + y\n"
+    found = attngraph.simplify(text, guards=True)
+    assert body(found.text)[-1] == "return y"
+    assert any("NaN or infinite" in step.why for step in found.steps)
+
+
 # -- algebra -------------------------------------------------------------------------------------------
 
 
