@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import torch
 
 from ..dense import dense
-from ..formula import Formula
 from ..graph import topological
 from ..ops.leaves import Declared
 from ..types import Kind
 from . import residues
 from .exact import evaluate
-from .matching import Matched, name_of
+from .matching import Matched, all_sizes, name_of
 from .values import Degree, Setting, TooLarge, Value
 
 MAX_ERROR = -60  # binary logarithm of the error that a proof may have
@@ -101,19 +100,10 @@ def _exactly(matched: Matched, sizes: Mapping[str, int], index: int, unknowns: s
     outputs = dense(side.graph.outputs, side.formula.builder)
     if any(isinstance(node.op, Declared) and node.type.kind is Kind.BOOL for node in topological(outputs)):
         unknowns.add("masks")  # any numbers, not only 0 and 1
-    setting = Setting(inputs, _all_sizes(side.formula, own), axes, unknowns)
+    setting = Setting(inputs, all_sizes(side.formula, own), axes, unknowns)
     return evaluate(outputs, setting)
 
 
 def _error(degree: int) -> float:
     """The binary logarithm of the probability that different functions of this degree agree in all trials."""
     return residues.TRIALS * (math.log2(max(degree, 1)) - math.log2(residues.LEAST))
-
-
-def _all_sizes(formula: Formula, known: Mapping[str, int]) -> dict[str, float]:
-    """Sizes of all axes, derived ones too, and constants."""
-    values: dict[str, float] = {**formula.constants, **known}
-    for axis, size in formula.derived.items():
-        if axis not in values and size.symbols() <= values.keys():
-            values[axis] = size.evaluate(values)
-    return values

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..emit.arguments import complete
+from ..formula import Formula
 from ..graph import Node
 from ..ops.arithmetic import FloorDivide, Modulo
 from ..ops.functions import Ceil, Floor
@@ -33,7 +34,7 @@ MAX_TRIED = 4000
 MAX_TRIED_SPECIAL = 60
 MAX_NAMED = 600  # whole numbers of formulas that sizes are tried around
 MAX_SPECIAL = 48
-MAX_DRAWN = 5000  # elements of inputs at sizes that are special
+MAX_HELD = 30_000  # elements of a value at sizes that are special
 #: sizes that are tried for axes, in order: all different, all equal, with ones
 SIZES = ((3, 2, 4, 5, 6, 7, 8, 9, 1), (4, 2, 3, 6, 8, 9, 1, 5), (1, 2, 4, 3, 6, 9))
 _LARGER = (12, 14, 16, 28, 32, 49, 64, 98, 128, 196, 256)
@@ -131,12 +132,17 @@ class Matched:
         choices += [{axis: (size,)} for axis in wanted for size in (5, 8)]
         for chosen in choices[:MAX_SPECIAL]:
             found = self._search(small, chosen, equal=False, most=MAX_TRIED_SPECIAL)
-            if found is not None and self._elements(found) <= MAX_DRAWN:
+            if found is not None and self._largest(found) <= MAX_HELD:
                 yield found
 
-    def _elements(self, sizes: Mapping[str, int]) -> int:
-        """How many numbers the left formula reads."""
-        return sum(math.prod(sizes[axis] for axis in axes) for _, _, axes in self.given(0))
+    def _largest(self, sizes: Mapping[str, int]) -> float:
+        """How many elements the largest value of both formulas has."""
+        largest = 0.0
+        for side, own in ((self.left, sizes), (self.right, self.other_sizes(sizes))):
+            known = all_sizes(side.formula, own)
+            volumes = (math.prod(known.get(axis, 1.0) for axis in node.axes) for node in side.graph.nodes())
+            largest = max(largest, *volumes)
+        return largest
 
     def _search(
         self,
@@ -218,3 +224,12 @@ def _named(side: Side) -> set[int]:
             number = size.as_number()
             found |= set() if number is None else {float(number)}
     return {int(number) for number in found if math.isfinite(number) and number == int(number)}
+
+
+def all_sizes(formula: Formula, known: Mapping[str, int]) -> dict[str, float]:
+    """Sizes of all axes, derived ones too, and constants."""
+    values: dict[str, float] = {**formula.constants, **known}
+    for axis, size in formula.derived.items():
+        if axis not in values and size.symbols() <= values.keys():
+            values[axis] = size.evaluate(values)
+    return values

@@ -14,10 +14,9 @@ from ..reference import evaluate
 
 FINITE = (
     "x", "exp(x) * y", "1 / (1 + square(x))", "sqrt(abs(x))", "log(1 + exp(x))", "softmax[M](x)", "l2_normalize[M](x)",
-    "layer_norm[M](x)", "rms_norm[M](x)", "l1_normalize[M](x)", "var[M](x)", "std[M](x)", "norm[M](x)",
-    "logsumexp[M](x)",
-        "x^3", "exp(x)^y", "where(x > 0, x, y)", "softplus(x) / sigmoid(y)", "reciprocal(exp(x))", "softsign(x) - erf(y)",
-    "cumsum[M](x) + max[M](y)", "pos(M) // 2 + x", "clamp(x, min=-1) * elu(y)",
+    "layer_norm[M](x)", "rms_norm[M](x)", "l1_normalize[M](x)", "var[M](x)", "std[M](x)", "norm[M](x)", "exp(x)^y",
+    "logsumexp[M](x)", "x^3", "where(x > 0, x, y)", "softplus(x) / sigmoid(y)", "reciprocal(exp(x))", "pos(M) // 2 + x",
+    "softsign(x) - erf(y)", "cumsum[M](x) + max[M](y)", "clamp(x, min=-1) * elu(y)",
 )  # fmt: skip
 NOT = (
     "1 / x", "log(x)", "sqrt(x)", "x^0.5", "x^-1", "reciprocal(x)", "rsqrt(abs(x))", "log(abs(x))", "x / norm[M](x)",
