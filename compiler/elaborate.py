@@ -299,6 +299,14 @@ class _Elaborator:
                     left_size=facts.canonical(left), right_size=facts.canonical(right),
                 )  # fmt: skip
                 return None
+        for high, low in op.size_bounds(*(n.type for n in inputs)):
+            truth = self.scope.facts.at_least(high, low)
+            if truth is Truth.NO:
+                self.scope.problem("AG314", span, high=high, low=low)
+                return None
+            if truth is Truth.UNKNOWN:  # verified when the module is called
+                self.scope.facts = self.scope.facts.assume_at_least(high, low)
+                self.scope.relations.append((">=", high, low, span))
         self.origins.setdefault(node, span)
         return node
 

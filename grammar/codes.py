@@ -333,6 +333,9 @@ CODES: dict[str, Code] = {
         "write `buffer {name}[...] = zeros`, `= normal(1)` or an expression",
     ),
     "AG313": Code("initial-axes", "error", "the value of `{name}` is {actual}, which does not fit {declared}"),
+    "AG314": Code(
+        "too-few", "error", "this needs {high} >= {low}, which the facts rule out", "take fewer, or change the fact"
+    ),
     # -- claims ----------------------------------------------------------------------------------
     "AG401": Code("not-linear", "error", "this formula is not linear: it takes {order} {what} in {axes}"),
     "AG402": Code("time-exceeded", "error", "this formula takes {order} time, more than the claimed {bound}"),

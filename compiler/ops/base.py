@@ -170,6 +170,10 @@ class Op:
         """Equations between sizes that hold when this operation is legal, as `N = Y*X` for split."""
         return ()
 
+    def size_bounds(self, *operands: Type) -> Sequence[tuple[Poly, Poly]]:
+        """Pairs of sizes of which the first is at least the second when this operation is legal."""
+        return ()
+
     def new_axes(self) -> tuple[str, ...]:
         """Axes that the operation may introduce."""
         return ()

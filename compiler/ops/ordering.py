@@ -93,6 +93,9 @@ class Top(_Ordering):
         need_whole("top", "count", self.count, least=1)
         return super().infer(*operands).of(Kind.BOOL)
 
+    def size_bounds(self, *operands: Type) -> Sequence[tuple[Poly, Poly]]:
+        return ((Poly.symbol(self.axis), self.count),)
+
     def flops(self, result: Type, *operands: Type) -> Poly:
         return operands[0].volume()
 
@@ -133,8 +136,8 @@ class TopPositions(Op):
     def new_axes(self) -> tuple[str, ...]:
         return (self.target,)
 
-    def size_facts(self, *operands: Type) -> Sequence[tuple[Poly, Poly]]:
-        return ()
+    def size_bounds(self, *operands: Type) -> Sequence[tuple[Poly, Poly]]:
+        return ((Poly.symbol(self.source), Poly.symbol(self.target)),)
 
     def flops(self, result: Type, *operands: Type) -> Poly:
         return operands[0].volume()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import attngraph
 from attngraph.compiler.ops import arithmetic, logic, normalisations, reductions
 from attngraph.compiler.sizes import Poly, growth
 from attngraph.compiler.types import Kind, Type
@@ -155,3 +156,21 @@ def test_export_is_dynamic(case: Case, tmp_path: Path) -> None:
         prepared = prepare(case, sizes, [(batch,) for _ in case.operands], RANDOM)
         result = program(*prepared.tensors())
         np.testing.assert_allclose(result.numpy(), prepared.expected(), rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("facts", "value", "count"),
+    [
+        ("const K = 5", "where(top[N](x, count=K), x, 0)", "K = 5, N = 3"),
+        ("where K = 5", "x * sum[K](take[N](x, top_positions[N -> K](x)))", "K = 5, N = 3"),
+    ],
+)
+def test_more_of_the_best_than_there_are_is_told(facts: str, value: str, count: str) -> None:
+    """Where the sizes are known when the formula is checked, else when the module is called."""
+    text = f"attention f(x[N]) -> [N]:\n    {facts}\n    return {value}\n"
+    module = attngraph.compile(text)
+    with pytest.raises(ValueError, match=f"f: N >= K does not hold for {count}"):
+        module(torch.randn(3))
+    assert module(torch.randn(5)).shape == (5,)
+    known = text.replace("    return", "    where N = 3\n    return")
+    assert "AG314" in [each.code for each in attngraph.check(known.replace("const K", "where K")).diagnostics]
