@@ -16,6 +16,7 @@ from .errors import CompileError
 from .formula import Formula
 from .graph import Graph
 from .loader import load_class
+from .lowerings.flex import with_flex
 from .plan import for_constants
 from .report import Step
 from .scope import did_you_mean
@@ -41,7 +42,7 @@ def compile(
     sizes: sizes of axes that parameters and buffers carry, as far as facts do not give them. Sizes of
         other axes are examples for targets that trace; they stay dynamic.
     consts: values that override those of `const` lines.
-    target: eager, torchscript, inductor, export, aoti or onnx.
+    target: eager, torchscript, inductor, flex, export, aoti or onnx.
     steps: the planner's decisions, for comments in the source.
     by_position: forward goes through the sequence step by step.
     device, dtype: of parameters and buffers.
@@ -52,7 +53,9 @@ def compile(
     chosen = _target(target)
     _loops(chosen, by_position)
     formula, graph, steps = for_constants(formula, graph, steps, consts)
-    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files), by_position=by_position)
+    planned, graph = graph, with_flex(graph, formula.builder) if chosen.flexible else graph
+    at_once = bool(chosen.files)
+    generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position, stepped=planned)
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
     built.notes = stand_ins(chosen, graph)  # type: ignore[assignment]

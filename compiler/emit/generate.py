@@ -54,6 +54,7 @@ def emit(
     sizes: Mapping[str, int] | None = None,
     at_once: bool = False,
     by_position: bool = False,
+    stepped: Graph | None = None,
 ) -> Generated:
     """Generate the module that computes a graph of the formula: as written, or planned.
 
@@ -62,9 +63,10 @@ def emit(
     sizes: default values of the constructor's sizes; all of them or none.
     at_once: for tracing; kernels that loop over a sequence compute all of its chunks at once.
     by_position: forward goes from position to position, for a formula that can.
+    stepped: the graph that `init_state` and `step` are made from, where it is another.
     """
     library = texts(at_once=at_once)
-    pieces = recurrence(formula, graph)
+    pieces = recurrence(formula, stepped or graph)
     further = pieces.graph.outputs if isinstance(pieces, Recurrence) else ()
     held = hold(formula, graph, frozenset(library), further)
     constants, called = reset_constants(held)

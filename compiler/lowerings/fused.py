@@ -204,10 +204,12 @@ def _scores(node: Node, builder: Builder) -> _Scores | None:
             if isinstance(node.op, Add) and _scores(left, builder) is None:
                 left, right = right, left
             inner = _scores(left, builder)
-            if inner is None or inner.bias is not None or _is_number(right) or not set(right.axes) <= set(node.axes):
+            if inner is None or _is_number(right) or not set(right.axes) <= set(node.axes):
                 return None
             if isinstance(node.op, Subtract):
                 right = builder.make(Multiply(), right, builder.make(Literal(-1)))
+            if inner.bias is not None:
+                right = builder.make(Add(), inner.bias, right)
             return _Scores(inner.product, inner.numbers, right)
     return None
 

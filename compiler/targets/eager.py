@@ -19,6 +19,7 @@ class Eager:
     instead: Mapping[str, str] = MappingProxyType({})
     files: tuple[str, ...] = ()
     any_batch = True
+    flexible = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         return module

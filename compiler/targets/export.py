@@ -22,6 +22,7 @@ class Export:
     instead = ALL_CHUNKS
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
+    flexible = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         def make(inputs: tuple[Tensor, ...]) -> Run:

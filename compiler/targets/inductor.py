@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
 
 from ..errors import CompileError
 from .base import Example
-from .instead import ALL_CHUNKS
+from .instead import ALL_CHUNKS, FUNCTIONS
 
 
 class Inductor:
@@ -17,9 +19,10 @@ class Inductor:
 
     name = "inductor"
     suffix: str | None = None
-    instead = ALL_CHUNKS
+    instead: Mapping[str, str] = ALL_CHUNKS
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = True
+    flexible = False
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend
@@ -31,3 +34,11 @@ class Inductor:
 
     def save(self, module: nn.Module, example: Example, path: Path, *, batch: int = 1) -> None:
         raise CompileError("torch.compile has no file format; take `export` or `aoti`, which write .pt2 files")
+
+
+class Flex(Inductor):
+    """torch.compile with FlexAttention, where scores of a softmax are changed by functions of positions."""
+
+    name = "flex"
+    instead = MappingProxyType({**ALL_CHUNKS, **FUNCTIONS})
+    flexible = True

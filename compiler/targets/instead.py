@@ -17,3 +17,10 @@ ALL_CHUNKS = {
     "banded_attention": _CHUNKS + "memory for the keys that each block of queries sees",
     "windowed_attention": _CHUNKS + "the last window filled up",
 }
+
+FUNCTIONS = {
+    "flexible_attention": (
+        "FlexAttention computes changes of scores and masks where they are used, instead of a matrix of them; "
+        "on a CPU only without gradients, in single or half precision, and where the changes read no tensor"
+    ),
+}

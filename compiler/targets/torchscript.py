@@ -21,6 +21,7 @@ class TorchScript:
     instead: Mapping[str, str] = MappingProxyType({})
     files: tuple[str, ...] = ()
     any_batch = True
+    flexible = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         with warnings.catch_warnings():

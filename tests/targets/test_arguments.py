@@ -65,7 +65,7 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     (WINDOW, {"consts": {"W": "7"}}, "swin_window: the constant W must be a number, not '7'"),
     (SOFTMAX, {"target": "inductr"}, "there is no target `inductr`; did you mean `inductor`?"),
     (SOFTMAX, {"target": "cuda"}, "there is no target `cuda`; "
-                                  "there are eager, torchscript, inductor, export, aoti, onnx"),
+                                  "there are eager, torchscript, inductor, flex, export, aoti, onnx"),
 ]  # fmt: skip
 
 
