@@ -192,11 +192,16 @@ def _sizes(formula: Formula, found: Recurrence) -> tuple[Formula, SizePlan]:
     inputs = tuple(found.inputs[node] for node in formula.inputs)
     given = {axis for node in inputs for axis in node.axes}
     length = next(axis for axis in found.axes if axis in given)
-    derived = dict(formula.derived)
-    derived |= {axis: Poly.symbol(length) for axis in found.axes if axis not in given and axis not in formula.derived}
-    derived |= found.sizes
     canonical = formula.facts.canonical
     growing = {symbol for axis in found.axes for symbol in canonical(Poly.symbol(axis)).symbols()}
+    growing -= formula.constants.keys()
+    derived = {  # what else follows from the length of the sequence, as `N = S + 1` says, holds of no piece
+        axis: size
+        for axis, size in formula.derived.items()
+        if axis in found.axes or not canonical(Poly.symbol(axis)).symbols() & growing
+    }
+    derived |= {axis: Poly.symbol(length) for axis in found.axes if axis not in given and axis not in formula.derived}
+    derived |= found.sizes
     relations = tuple(
         relation
         for relation in formula.relations

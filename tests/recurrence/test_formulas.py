@@ -329,6 +329,19 @@ def test_mistakes_at_a_step() -> None:
     assert out.shape == (2, 3)
 
 
+def test_facts_about_the_whole_length_are_not_asked_of_a_piece() -> None:
+    text = X + "    where N = S + 3, N >= 4\n    return cumsum[N](x)\n"
+    module = attngraph.compile(text)
+    x = torch.randn(5, 2)
+    with pytest.raises(ValueError, match=r"N >= 4 does not hold|S = N - 3"):
+        module(x[:1])
+    state, outs = module.init_state(), []
+    for n in range(5):
+        out, state = module.step(state, x[n : n + 1])
+        outs.append(out)
+    torch.testing.assert_close(torch.cat(outs), module(x))
+
+
 def test_a_state_is_not_changed_by_a_step() -> None:
     """Two continuations of one prefix: a state can be used again."""
     for name in ("causal scan", "key-value cache", "band", "shift"):
