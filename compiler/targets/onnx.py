@@ -144,6 +144,8 @@ def _needs(*packages: str) -> None:
 
 def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> ONNXProgram:
     """The ONNX program of a module. Errors: CompileError."""
+    if any(tensor.is_complex() for tensor in inputs):
+        raise CompileError("onnxruntime takes no complex inputs; take the target export or aoti")
     names = [f"tensor{index}" for index in range(len(inputs))]
     with _quiet(), torch.no_grad():
         exported = export(module, inputs).run_decompositions(TABLE)
