@@ -16,11 +16,10 @@ from .report import Passes, Properties
 def properties(formula: Formula, plan: Graph) -> Properties:
     """Every property of a formula and of what is run for it."""
     axes = frozenset(Sequence(formula).axes)
-    counted = tuple(
-        Passes(getattr(node.op, "name", ""), axis, passes(formula.graph, node, axis), passes(plan, node, axis))
-        for node in formula.inputs
-        for axis in node.axes
-        if axis in axes
-    )
+    counted = []
+    for node, axis in ((each, axis) for each in formula.inputs for axis in each.axes if axis in axes):
+        written, compiled = passes(formula.graph, node, axis), passes(plan, node, axis)
+        if written is not None and compiled is not None:
+            counted.append(Passes(getattr(node.op, "name", ""), axis, written, compiled))
     dead = tuple(getattr(found.node.op, "name", "") for found in unreached(formula))
-    return Properties(counted, reached(formula), symmetries(formula), weights(formula, axes), dead)
+    return Properties(tuple(counted), reached(formula), symmetries(formula), weights(formula, axes), dead)

@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Passes:
-    """How often an input is gone through along a sequence axis (see `facts/passes.py`)."""
+    """How often an input is gone through along a sequence axis, where that is known (see `facts/passes.py`)."""
 
     input: str
     axis: str

@@ -1,7 +1,7 @@
 """Where numbers may go wrong: denominators that can be 0, logarithms and roots of negative values, overflow.
 
 Sound in one direction: where nothing is found, finite inputs of moderate size give finite results. What is found need
-not happen; the bounds of values are all that it is judged by.
+not happen; the bounds of values are all that it is judged by. Inside of a recurrence nothing is looked at.
 """
 
 from __future__ import annotations

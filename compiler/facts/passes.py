@@ -43,14 +43,19 @@ class _Reach:
 _NOTHING = _Reach()
 
 
-def passes(graph: Graph, source: Node, axis: str) -> int:
-    """Passes over `axis` of the value `source` that evaluating the graph takes; 0 if nothing reads it."""
-    return _Count(graph, source, axis).most
+def passes(graph: Graph, source: Node, axis: str) -> int | None:
+    """Passes over `axis` of the value `source` that evaluating the graph takes; 0 if nothing reads it.
+
+    None where a recurrence along another axis reads it, which may go through it at every step.
+    """
+    count = _Count(graph, source, axis)
+    return None if count.repeated else count.most
 
 
 class _Count:
     def __init__(self, graph: Graph, source: Node, axis: str) -> None:
         self.most = 0
+        self.repeated = False
         self.known: dict[Node, dict[Fiber, _Reach]] = {}
         for node in graph.nodes():
             if node is source:
@@ -102,6 +107,7 @@ class _Count:
         end = ready + sweeps if reads else max(ready, full)
         if reads:
             self.most = max(self.most, end)
+            self.repeated = self.repeated or (node.op.family == "recurrences" and not over)
         if outer in node.axes and carried and (not over or _goes_along(node.op)):
             whole = reads and set(fiber) <= set(node.axes)
             return _Reach(ready + (sweeps - 1 if reads else 0), end, whole)
