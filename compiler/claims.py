@@ -16,6 +16,7 @@ from .facts.samples import BATCH, names_batch
 from .facts.state import state
 from .formula import Formula
 from .graph import Node
+from .lowerings.additive import SumOfPairs
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
 from .plan import Plan
@@ -168,9 +169,9 @@ def find_culprit(case: Case, fits: Callable[[Poly], bool]) -> tuple[Span, str] |
     heavy = [node for node in nodes if excessive(node)]
     for node in heavy:
         span = origin(case, node)
-        if isinstance(node.op, FusedSoftmax) and span is not None:
+        if isinstance(node.op, FusedSoftmax | SumOfPairs) and span is not None:
             axes = [node.op.query, node.op.key]
-            return span, f"`softmax` of a value that couples {_axes(axes)} cannot be separated"
+            return span, f"`{describe(node)}` of a value that couples {_axes(axes)} cannot be separated"
     for node in heavy:
         coupled = next((o for o in node.inputs if not fits(o.type.volume())), None)
         span = origin(case, node)
@@ -204,6 +205,8 @@ def describe(node: Node) -> str:
     """An operation as the text spells it."""
     if isinstance(node.op, FusedSoftmax):
         return "softmax"
+    if isinstance(node.op, SumOfPairs):
+        return node.op.function
     return node.op.rule if isinstance(node.op, Lowering) else node.op.spelling or type(node.op).__name__.lower()
 
 

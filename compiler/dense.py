@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from .graph import Builder, Node, topological
+from .lowerings.additive import FUNCTIONS, SumOfPairs
 from .lowerings.causal import CausalScan, GatedPrefix, RunningLevel
 from .lowerings.fused import FusedSoftmax
 from .lowerings.local import BandedSoftmax, WindowedSoftmax
@@ -147,6 +148,15 @@ def _is_masked(bias: Node) -> bool:
     return isinstance(other, Literal) and other.value == -math.inf
 
 
+def _sum_of_pairs(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, SumOfPairs)
+    query, key, weight = operands
+    function = next(kind for kind in FUNCTIONS if kind.spelling == op.function)
+    value = builder.make(function(), builder.make(Add(), query, key))
+    return _sum(builder, _product(builder, weight, value), (op.inner,))
+
+
 def _local_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
     op = node.op
     assert isinstance(op, BandedSoftmax | WindowedSoftmax)
@@ -179,6 +189,7 @@ _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     GatedPrefix: _gated_prefix,
     PrefixSoftmax: _prefix_softmax,
     FusedSoftmax: _fused_softmax,
+    SumOfPairs: _sum_of_pairs,
     BandedSoftmax: _local_softmax,
     WindowedSoftmax: _local_softmax,
     ToeplitzProduct: _toeplitz,

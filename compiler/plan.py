@@ -14,6 +14,7 @@ from .facts.cost import Sequence as Counted
 from .facts.ranges import Range, ranges
 from .formula import Formula
 from .graph import Graph, Node, topological
+from .lowerings.additive import SumOfPairs
 from .lowerings.batches import over_batch
 from .lowerings.causal import normalised
 from .lowerings.fused import FusedSoftmax
@@ -158,6 +159,9 @@ class _Planner:
         for made in topological([chosen]):
             if isinstance(made.op, FusedSoftmax) and softmax is not None:
                 self.origins.setdefault(made, self.origins.get(softmax, softmax))
+            if isinstance(made.op, SumOfPairs):
+                pairs = next(f.node for t in form.terms for f in t.factors if self._couples(f.node))
+                self.origins.setdefault(made, self.origins.get(pairs, pairs))
             if made not in self.users:
                 self.origins.setdefault(made, self.origins.get(node, node))
                 if made not in apart:

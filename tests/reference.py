@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from attngraph.compiler.graph import Graph, Node, topological
-from attngraph.compiler.lowerings import batches, causal, fused, local, prefix, toeplitz
+from attngraph.compiler.lowerings import additive, batches, causal, fused, local, prefix, toeplitz
 from attngraph.compiler.ops import (
     arithmetic,
     contraction,
@@ -867,6 +867,25 @@ def _fused_softmax(op: fused.FusedSoftmax, sizes: Sizes, operands: list[Named], 
     mixed = (*pair, *op.outer)
     full = np.broadcast_to(weights.over(mixed) * operands[2].over(mixed), tuple(sizes[axis] for axis in mixed))
     return Named(full.sum(len(pair) - 1), (*op.batch, op.query, *op.outer))
+
+
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "tanh": np.tanh,
+}
+
+
+@means(additive.SumOfPairs)
+def _sum_of_pairs(op: additive.SumOfPairs, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    query, key, weight = operands
+    whole = (*op.batch, op.query, op.key, op.inner)
+    value = FUNCTIONS[op.function](query.over(whole) + key.over(whole)) * weight.over(whole)
+    full = np.broadcast_to(value, tuple(sizes[axis] for axis in whole))
+    return Named(full.sum(-1), whole[:-1])
 
 
 @means(local.BandedSoftmax, local.WindowedSoftmax)

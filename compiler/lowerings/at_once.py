@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .tiles import pointwise
+
 
 def in_chunks(matrix: Tensor, chunk: int) -> Tensor:
     """[..., N, X] as [..., chunks, chunk, X]; the last row is repeated to fill the last chunks.
@@ -162,6 +164,12 @@ def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tenso
     state = carried(update, end.squeeze(-2)).unsqueeze(-2)
     out = inside + torch.exp(since_previous(c, end.squeeze(-2))) * state
     return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+def sum_of_pairs(query: Tensor, key: Tensor, weight: Tensor, function: str, rows: int) -> Tensor:
+    """out[n, m] = sum over a of weight[a] f(query[n, a] + key[m, a]), for [N, A], [M, A], [A]."""
+    value = pointwise(query.unsqueeze(-2) + key.unsqueeze(-3), function)
+    return torch.matmul(value, weight.unsqueeze(-2).unsqueeze(-1)).squeeze(-1)
 
 
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:

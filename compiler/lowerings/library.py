@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-_FILES = ("kernels.py", "convolutions.py", "poolings.py", "segments.py", "steps.py", "flexible.py")
+_FILES = ("kernels.py", "convolutions.py", "poolings.py", "segments.py", "steps.py", "flexible.py", "tiles.py")
 _AT_ONCE = "at_once.py"
 
 

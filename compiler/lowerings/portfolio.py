@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..graph import Node
-from . import causal, fused, prefix, toeplitz
+from . import additive, causal, fused, prefix, toeplitz
 from .request import Request
 
 Match = Callable[[Request], Node | str]  # what computes it, or why this algorithm does not
 
-PORTFOLIO: tuple[Match, ...] = (causal.match, prefix.match, fused.match, toeplitz.match)
+PORTFOLIO: tuple[Match, ...] = (causal.match, prefix.match, fused.match, additive.match, toeplitz.match)

@@ -15,6 +15,7 @@ ALL_CHUNKS = {
     "prefix_softmax": _STATES,
     "gated_prefix": _STATES,
     "banded_attention": _CHUNKS + "memory for the keys that each block of queries sees",
+    "sum_of_pairs": _CHUNKS + "memory for the value over queries, keys and features",
     "windowed_attention": _CHUNKS + "the last window filled up",
 }
 
