@@ -31,7 +31,7 @@ class SumOfPairs(Lowering):
     """
 
     rule: ClassVar[str] = "tiles"
-    why: ClassVar[str] = "the value over queries, keys and features is summed a few rows at a time and never stored whole"
+    why: ClassVar[str] = "the value over queries, keys and features is summed a few rows at a time, never stored whole"
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "weight")
     absorbs: ClassVar[bool] = True
     kernel: ClassVar[str] = "sum_of_pairs"

@@ -15,7 +15,8 @@ HEADED = "q[H, N, D], k[H, M, D]"
 
 
 def _case(name: str, inputs: str, *lines: str, result: str = "[N, M]", written: str = "O(N*M)") -> Case:
-    return Case(name, formula(name, inputs, "sequence N, M", *lines, result=result), "O(N*M)", written=written, tied=False)
+    text = formula(name, inputs, "sequence N, M", *lines, result=result)
+    return Case(name, text, "O(N*M)", written=written, tied=False)
 
 
 FOUND = [
@@ -26,8 +27,12 @@ FOUND = [
     _case("difference", SCORES, "param w[D] = normal(1)", "return sum[D](w * tanh(q - k))"),
     _case("no_weights", SCORES, "return sum[D](sigmoid(q + k)) / sqrt(D)"),
     _case("heads", HEADED, "param w[H, D] = normal(1)", "return sum[D](w * tanh(k + q))", result="[H, N, M]"),
-    _case("softmax", PLAIN, "param w[D] = normal(1)", "return softmax[M](sum[D](w * tanh(q + k))) @ v", result="[N, E]"),
-]
+    _case(
+        "softmax", PLAIN, "param w[D] = normal(1)",
+        "return softmax[M](sum[D](w * tanh(q + k))) @ v",
+        result="[N, E]",
+    ),
+]  # fmt: skip
 MISSES = [
     _case("product", SCORES, "param w[D] = normal(1)", "return sum[D](w * tanh(q * k))"),
     _case("weights_of_the_query", SCORES + ", w[N, D]", "return sum[D](w * tanh(q + k))"),
