@@ -29,7 +29,8 @@ def input_checks(
     inputs, attributes: the expressions of the inputs, and of the sizes that the module holds.
     so_far: those of axes with an entry for every position of the sequence so far.
     """
-    lines = [_rank(formula, node, inputs[node]) for node in formula.inputs if node.axes]
+    lines = [_tensor(formula, node, inputs[node]) for node in formula.inputs]
+    lines += [_rank(formula, node, inputs[node]) for node in formula.inputs if node.axes]
     lines += _dtypes(formula, inputs)
     for node in formula.inputs:
         lines += _sizes(formula, plan, node, inputs, attributes, so_far or {})
@@ -114,6 +115,12 @@ def _values(size: Poly, references: Mapping[str, ast.expr]) -> list[str | ast.ex
     for name in sorted(size.symbols()):
         parts += [f"{', ' if parts else ''}{name} = ", references[name]]
     return parts
+
+
+def _tensor(formula: Formula, node: Node, held: ast.expr) -> Line:
+    test = _not(pyast.call("isinstance", held, pyast.name("Tensor")))
+    text = f"{formula.name}: {_name(node)} must be a tensor, but is "
+    return raise_if(test, text, pyast.call("type", held), error="TypeError")
 
 
 def _rank(formula: Formula, node: Node, held: ast.expr) -> Line:

@@ -8,8 +8,8 @@ from .. import pyast
 from .layout import Line
 
 
-def raise_if(test: ast.expr, *message: str | ast.expr) -> Line:
-    """`if test: raise ValueError(f"...")`; expressions among the parts of the message are formatted."""
+def raise_if(test: ast.expr, *message: str | ast.expr, error: str = "ValueError") -> Line:
+    """`if test: raise ValueError(f"...")`, or another error; expressions among the parts of the message are formatted."""
     parts: list[ast.expr] = []
     text = ""
     for part in message:
@@ -22,5 +22,5 @@ def raise_if(test: ast.expr, *message: str | ast.expr) -> Line:
         parts.append(ast.FormattedValue(part, -1))
     if text:
         parts.append(ast.Constant(text))
-    error = pyast.call("ValueError", ast.JoinedStr(parts))
-    return Line(ast.If(test, [ast.Raise(error)], []))
+    made = pyast.call(error, ast.JoinedStr(parts))
+    return Line(ast.If(test, [ast.Raise(made)], []))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import attngraph
 from attngraph import cli
@@ -61,7 +62,8 @@ def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path, option: list[str]) -> Non
 def test_a_size_without_effect_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "f.attn"
     path.write_text(
-        "attention f(x[N, C]) -> [N, C]:\n    where C = H * D\n    param g[H, D] = 1\n    return x * merge[H, D -> C](g)\n"
+        "attention f(x[N, C]) -> [N, C]:\n    where C = H * D\n"
+        "    param g[H, D] = 1\n    return x * merge[H, D -> C](g)\n"
     )
     sizes = [part for size in ("H=2", "C=6", "N=128") for part in ("--size", size)]
     assert cli.main(["compile", str(path), *sizes]) == 0
@@ -99,3 +101,10 @@ def test_only_some_of_many_names_are_listed() -> None:
     names = ", ".join(f"x{i}[N]" for i in range(30))
     report = attngraph.parse(f"attention f({names}) -> [N]:\n    return qqqqqq\n").report
     assert report.diagnostics[0].suggestion == f"known here: {', '.join(f'`x{i}`' for i in range(8))}, ..."
+
+
+@pytest.mark.parametrize("value", [[[1.0]], 3, None])
+def test_what_is_no_tensor_is_told_by_name(value: object) -> None:
+    module = attngraph.compile("attention f(q[N, D], k[N, D]) -> [N, D]:\n    return q * k\n")
+    with pytest.raises(TypeError, match=f"f: k must be a tensor, but is <class '{type(value).__name__}'>"):
+        module(torch.ones(1, 1), value)

@@ -23,6 +23,16 @@ class Kinds(nn.Module):
 
     def check(self, q: Tensor, k: Tensor, see: Tensor, doc: Tensor, at: Tensor) -> None:
         """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
+        if not isinstance(q, Tensor):
+            raise TypeError(f"kinds: q must be a tensor, but is {type(q)}")
+        if not isinstance(k, Tensor):
+            raise TypeError(f"kinds: k must be a tensor, but is {type(k)}")
+        if not isinstance(see, Tensor):
+            raise TypeError(f"kinds: see must be a tensor, but is {type(see)}")
+        if not isinstance(doc, Tensor):
+            raise TypeError(f"kinds: doc must be a tensor, but is {type(doc)}")
+        if not isinstance(at, Tensor):
+            raise TypeError(f"kinds: at must be a tensor, but is {type(at)}")
         if q.dim() < 2:
             raise ValueError(f"kinds: q must have at least 2 dimensions, [N, D], but has {q.dim()}")
         if k.dim() < 2:

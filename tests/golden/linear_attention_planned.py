@@ -23,6 +23,12 @@ class LinearAttention(nn.Module):
 
     def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
+        if not isinstance(q, Tensor):
+            raise TypeError(f"linear_attention: q must be a tensor, but is {type(q)}")
+        if not isinstance(k, Tensor):
+            raise TypeError(f"linear_attention: k must be a tensor, but is {type(k)}")
+        if not isinstance(v, Tensor):
+            raise TypeError(f"linear_attention: v must be a tensor, but is {type(v)}")
         if q.dim() < 2:
             raise ValueError(
                 f"linear_attention: q must have at least 2 dimensions, [N, D], but has {q.dim()}"

@@ -34,6 +34,12 @@ class Retention(nn.Module):
 
     def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
+        if not isinstance(q, Tensor):
+            raise TypeError(f"retention: q must be a tensor, but is {type(q)}")
+        if not isinstance(k, Tensor):
+            raise TypeError(f"retention: k must be a tensor, but is {type(k)}")
+        if not isinstance(v, Tensor):
+            raise TypeError(f"retention: v must be a tensor, but is {type(v)}")
         if q.dim() < 3:
             raise ValueError(
                 f"retention: q must have at least 3 dimensions, [H, N, D], but has {q.dim()}"

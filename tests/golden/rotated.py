@@ -71,6 +71,8 @@ class Rotated(nn.Module):
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"rotated: x must be a tensor, but is {type(x)}")
         if x.dim() < 2:
             raise ValueError(
                 f"rotated: x must have at least 2 dimensions, [N, C], but has {x.dim()}"
