@@ -39,6 +39,7 @@ COLOURS: Mapping[str, tuple[str, str]] = {
     "logic": ("#fbe5f1", "#c2478f"),
     "arithmetic": ("#ffffff", "#9aa5b1"),
     "functions": ("#fdeee9", "#d0603a"),
+    "recurrences": ("#f1e3f7", "#7d3f98"),
     "lowerings": ("#e4f4d4", "#4c8c14"),
 }
 OTHER = ("#ffffff", "#9aa5b1")
@@ -76,11 +77,43 @@ _INFIX = {
 HOLE = "·"
 
 
+def _opened(graph: Graph) -> Graph:
+    """The graph with the steps of its recurrences drawn out: their arguments read what the scan is given."""
+    from .compiler.graph import Graph as Opened
+    from .compiler.graph import Node as Box
+
+    made: list[Node] = []
+    names: dict[Node, str] = {}
+
+    def copied(node: Node, inputs: tuple[Node, ...]) -> Node:
+        made.append(Box(node.op, inputs, node.type, len(made)))
+        if node in graph.names:
+            names[made[-1]] = graph.names[node]
+        return made[-1]
+
+    def opened(nodes: Sequence[Node], found: dict[Node, Node]) -> dict[Node, Node]:
+        for node in nodes:
+            operands = tuple(found[operand] for operand in node.inputs)
+            step = getattr(node.op, "step", None)
+            if step is not None:
+                given = zip(step.arguments, operands, strict=True)
+                inner = {argument: copied(argument, (operand,)) for argument, operand in given}
+                steps = opened([inside for inside in step.nodes() if inside not in inner], inner)
+                operands = tuple(steps[result] for result in step.results)
+            found[node] = copied(node, operands)
+        return found
+
+    if not any(node.op.inside() for node in graph):
+        return graph
+    found = opened(graph.nodes(), {})
+    return Opened(tuple(found[node] for node in graph.outputs), names)
+
+
 def _scalars(graph: Graph) -> set[Node]:
     """Numbers that are written into the boxes that use them."""
     found: set[Node] = set()
     for node in graph:  # operands first, so one look at the operands suffices
-        named = type(node.op).__name__ in ("Input", "Parameter", "Buffer")
+        named = type(node.op).__name__ in ("Input", "Parameter", "Buffer", "Argument")
         if not (node.axes or node.type.batched or named) and all(operand in found for operand in node.inputs):
             found.add(node)
     return found - set(graph.outputs)
@@ -118,7 +151,7 @@ def _name(node: Node) -> str:
     """The operation without its operands: `softmax[M]`, `pos(N)`, `0.5`, `split[N -> Y, X]`."""
     op = node.op
     kind = type(op).__name__
-    if kind in ("Input", "Parameter", "Buffer"):
+    if kind in ("Input", "Parameter", "Buffer", "Argument"):
         return f"{getattr(op, 'name', '')}"
     if kind == "Literal":
         value = getattr(op, "value", 0)
@@ -167,7 +200,7 @@ def _labels(graph: Graph, scalars: set[Node]) -> dict[Node, tuple[str, str]]:
             continue
         text = _write(node, scalars)
         name = graph.names.get(node, "")
-        if name and type(node.op).__name__ not in ("Input", "Parameter", "Buffer") and name != text:
+        if name and type(node.op).__name__ not in ("Input", "Parameter", "Buffer", "Argument") and name != text:
             text = f"{name} = {text}"
         found[node] = (text, str(node.type))
     return found
@@ -201,6 +234,7 @@ def to_svg(graph: Graph, *, title: str = "", subtitle: str = "", loud: Collectio
 
     loud: values that get a red frame, for they grow faster than the sequence. Errors: TooLargeToDraw.
     """
+    graph = _opened(graph)
     scalars = _scalars(graph)
     labels = _labels(graph, scalars)
     if len(labels) > MAX_NODES:
@@ -323,6 +357,7 @@ def _quoted(*lines: str) -> str:
 
 def to_dot(graph: Graph, *, title: str = "") -> str:
     """The graph in the language of Graphviz, with the same boxes as `to_svg`."""
+    graph = _opened(graph)
     scalars = _scalars(graph)
     lines = ["digraph attention {", '  node [shape=box, style="rounded,filled", fontname="monospace"];']
     if title:

@@ -26,8 +26,11 @@ from functools import cache
 from .compiler.graph import Builder, Graph, GraphTooLarge, Node
 from .compiler.ops import OPS
 from .compiler.ops.base import Op, Reject
+from .compiler.ops.leaves import Declared
+from .compiler.scan import Argument, Part, Region, Scan, part_of
 from .compiler.sizes import Atom, Monomial, Number, Poly, SizeError
 from .compiler.types import Type
+from .grammar.parser import MAX_SCANS
 
 FORMAT, VERSION = "attngraph graph", 1
 MAX_CHARACTERS = 20_000_000
@@ -45,25 +48,41 @@ def to_json(graph: Graph) -> str:
     """The graph as text that `from_json` reads back to a graph of equal digest and names."""
     nodes = graph.nodes()
     number = {node: index for index, node in enumerate(nodes)}
-    listed = [
+    data = {
+        "format": FORMAT, "version": VERSION, "nodes": _listed(nodes, graph.names),
+        "outputs": [number[node] for node in graph.outputs],
+    }  # fmt: skip
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def _listed(nodes: list[Node], names: Mapping[Node, str]) -> list[dict[str, object]]:
+    number = {node: index for index, node in enumerate(nodes)}
+    return [
         {
             "op": type(node.op).__name__,
-            "attributes": {f.name: _encoded(getattr(node.op, f.name)) for f in dataclasses.fields(node.op)},
+            "attributes": {f.name: _encoded(getattr(node.op, f.name), names) for f in dataclasses.fields(node.op)},
             "inputs": [number[operand] for operand in node.inputs],
             "type": _type(node.type),
-            "name": graph.names.get(node),
+            "name": names.get(node),
         }
         for node in nodes
     ]
-    data = {"format": FORMAT, "version": VERSION, "nodes": listed, "outputs": [number[node] for node in graph.outputs]}
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def _step(step: Region, names: Mapping[Node, str]) -> dict[str, object]:
+    """The graph of a step: its own list of nodes, the arguments first."""
+    nodes = list(dict.fromkeys((*step.arguments, *step.nodes())))
+    listed = _listed(nodes, names)
+    return {"nodes": listed, "arguments": len(step.arguments), "results": [nodes.index(node) for node in step.results]}
 
 
 def _type(type_: Type) -> dict[str, object]:
     return {"kind": type_.kind.value, "axes": list(type_.axes), "batched": type_.batched}
 
 
-def _encoded(value: object) -> object:
+def _encoded(value: object, names: Mapping[Node, str] | None = None) -> object:
+    if isinstance(value, Region):
+        return _step(value, names or {})
     if isinstance(value, Poly):
         return [{"coefficient": str(c), "powers": [[_atom(a), p] for a, p in m]} for m, c in value.terms.items()]
     if isinstance(value, Enum):
@@ -102,23 +121,56 @@ def from_json(text: str) -> Graph:
         raise GraphFormatError(f"version {data.get('version')!r} is not known; this program reads version {VERSION}")
     nodes = _list(data.get("nodes"), "nodes")
     outputs = _list(data.get("outputs"), "outputs")
-    builder, made, names = Builder(), list[Node](), dict[Node, str]()
-    for index, item in enumerate(nodes):
-        place = f"node {index}"
-        if not isinstance(item, dict):
-            raise GraphFormatError(f"{place}: must be an object")
-        node = _node(builder, item, made, place)
-        made.append(node)
-        name = item.get("name")
-        if isinstance(name, str):
-            names[node] = name
-        elif name is not None:
-            raise GraphFormatError(f"{place}: `name` must be text or null")
-    return Graph(tuple(made[_index(output, made, "outputs")] for output in outputs), names)
+    reader = _Reader(Builder(), {})
+    made = reader.nodes(nodes, "")
+    return Graph(tuple(made[_index(output, made, "outputs")] for output in outputs), reader.names)
 
 
-def _node(builder: Builder, item: Mapping[str, object], made: list[Node], place: str) -> Node:
-    op = _op(item, place)
+@dataclasses.dataclass
+class _Reader:
+    """Makes nodes of what was read. depth: of the step that is being read, inside others."""
+
+    builder: Builder
+    names: dict[Node, str]
+    depth: int = 0
+
+    def nodes(self, items: list[object], where: str) -> list[Node]:
+        made: list[Node] = []
+        for index, item in enumerate(items):
+            place = f"{where}node {index}"
+            if not isinstance(item, dict):
+                raise GraphFormatError(f"{place}: must be an object")
+            node = _node(self, item, made, place)
+            made.append(node)
+            name = item.get("name")
+            if isinstance(name, str):
+                self.names[node] = name
+            elif name is not None:
+                raise GraphFormatError(f"{place}: `name` must be text or null")
+        return made
+
+    def step(self, value: object, place: str) -> Region:
+        if not isinstance(value, dict):
+            raise GraphFormatError(f"{place}: must be an object with `nodes`, `arguments` and `results`")
+        if self.depth >= MAX_SCANS:
+            raise GraphFormatError(f"{place}: more than {MAX_SCANS} steps inside each other")
+        self.depth += 1
+        made = self.nodes(_list(value.get("nodes"), f"{place}: nodes"), f"{place}: ")
+        self.depth -= 1
+        count = value.get("arguments")
+        if type(count) is not int or not 0 <= count <= len(made):
+            raise GraphFormatError(f"{place}: `arguments` must be the number of the nodes that are arguments")
+        arguments = made[:count]
+        if {node for node in made if isinstance(node.op, Argument)} != set(arguments) or len(set(arguments)) < count:
+            raise GraphFormatError(f"{place}: the arguments of a step are its first nodes, each once")
+        if any(isinstance(node.op, Declared) for node in made):
+            raise GraphFormatError(f"{place}: a step reads its arguments only")
+        results = _list(value.get("results"), f"{place}: results")
+        return Region(tuple(arguments), tuple(made[_index(i, made, f"{place}: results")] for i in results))
+
+
+def _node(reader: _Reader, item: Mapping[str, object], made: list[Node], place: str) -> Node:
+    builder, op = reader.builder, _op(reader, item, place)
     operands = [made[_index(i, made, f"{place}: inputs")] for i in _list(item.get("inputs"), f"{place}: inputs")]
     _check_arity(op, len(operands), place)
     try:
@@ -129,6 +181,10 @@ def _node(builder: Builder, item: Mapping[str, object], made: list[Node], place:
         raise GraphFormatError(f"there are {error}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
         raise GraphFormatError(f"{place}: {type(op).__name__} does not fit its operands ({error})") from error
+    if isinstance(op, Part):
+        scan = operands[0].op
+        if not isinstance(scan, Scan) or not 0 <= op.index < len(scan.step.results) or part_of(scan, op.index) != op:
+            raise GraphFormatError(f"{place}: there is no such part of a scan")
     known = {axis for operand in operands for axis in operand.axes} | {*op.new_axes(), *_texts(op)}
     if len(set(node.axes)) < len(node.axes) or not known >= set(node.axes):
         raise GraphFormatError(f"{place}: the axes {list(node.axes)} do not follow from the operands")
@@ -165,7 +221,7 @@ def _operations() -> Mapping[str, type[Op]]:
     from .compiler import plan  # names every lowering
 
     package = f"{plan.__package__}.lowerings."
-    found, classes = {op.__name__: op for op in OPS}, [Op]
+    found, classes = {op.__name__: op for op in (*OPS, Argument, Scan, Part)}, [Op]
     while classes:
         below = classes.pop().__subclasses__()
         found |= {op.__name__: op for op in below if op.__module__.startswith(package)}
@@ -173,7 +229,7 @@ def _operations() -> Mapping[str, type[Op]]:
     return found
 
 
-def _op(item: Mapping[str, object], place: str) -> Op:
+def _op(reader: _Reader, item: Mapping[str, object], place: str) -> Op:
     by_name = _operations()
     name = item.get("op")
     if not isinstance(name, str) or name not in by_name:
@@ -192,7 +248,14 @@ def _op(item: Mapping[str, object], place: str) -> Op:
     for key in required:
         if key not in given:
             raise GraphFormatError(f"{place}: {name} needs the attribute `{key}`")
-    values = {key: _decoded(value, hints[key], f"{place}: {name}.{key}") for key, value in given.items()}
+    values = {
+        key: reader.step(value, f"{place}: {name}.{key}")
+        if hints[key] is Region
+        else _decoded(value, hints[key], f"{place}: {name}.{key}")
+        for key, value in given.items()
+    }
+    if kind is Scan and any(isinstance(value, int) and value < 0 for value in values.values()):
+        raise GraphFormatError(f"{place}: a count is negative")
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:

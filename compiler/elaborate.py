@@ -16,7 +16,7 @@ from ..grammar.diagnostics import Diagnostic, Label
 from ..grammar.names import FOREIGN_FUNCTIONS
 from ..grammar.printer import format_expression
 from ..grammar.source import Source, Span
-from . import initial, lints
+from . import blocks, initial, lints
 from .definitions import Definition
 from .formula import Formula, Relation, Stored
 from .graph import Builder, Graph, GraphTooLarge, Node
@@ -106,6 +106,10 @@ class _Elaborator:
         self.depth = 0
         self.inlined: dict[object, Node | None] = {}  # results of called formulas
         self.called: dict[ast.Formula, Definition] = {}
+        self.blocks: list[blocks.Block] = []  # the scans that are open, outermost first
+        self.block_count = 0
+        self.argument_names: dict[str, Node | None] = {}  # of steps, with what they stand for outside
+        self.hidden: dict[str, blocks.Block] = {}  # names that only the step of a scan knows
 
     # -- the whole formula -----------------------------------------------------------------------
 
@@ -129,6 +133,8 @@ class _Elaborator:
                     self._function(statement)
                 case ast.Assign():
                     self._assign(statement)
+                case ast.Scan():
+                    blocks.read_scan(self, statement)
                 case ast.Return(values):
                     returned = statement
                     outputs = [self.value(value) for value in values]
@@ -291,6 +297,10 @@ class _Elaborator:
         except Reject as reject:
             self._rejected(reject, inputs, span, places)
             return None
+        for block in self.blocks:
+            if block.axis in node.axes:
+                self.scope.problem("AG223", span, Label(block.place.span, "by this scan"), axis=block.axis)
+                return None
         for left, right in op.size_facts(*(n.type for n in inputs)):
             if self.scope.assume(left, right, span) is Truth.NO:
                 facts = self.scope.facts
@@ -360,7 +370,7 @@ class _Elaborator:
             return self.frame.parameters[name]
         if name in self.frame.values:
             self.frame.used.add(name)
-            return self.frame.values[name]
+            return self.read(name)
         if name == "pi":
             return self.make(Literal(math.pi), (), span)
         if name == "inf":
@@ -376,6 +386,10 @@ class _Elaborator:
         if name in self.frame.functions or (name, False) in BY_SPELLING or (name, True) in BY_SPELLING:
             self.scope.problem("AG266", span, name=name)
             return None
+        if self.frame.axes is None and name in self.hidden and name in self.scope.places:
+            self.scope.problem("AG224", span, Label(self.scope.places[name], "it is bound here"), name=name,
+                               help=f"give it out of every step, as in `yield y = {name}`")  # fmt: skip
+            return None
         # declared, but its value could not be read; a called formula does not see the caller's names
         if self.frame.axes is None and name in self.scope.places:
             self.frame.used.add(name)
@@ -386,6 +400,11 @@ class _Elaborator:
         meant = "a transpose is written `x^T`" if name == "t" else nearest(name, known)
         self.scope.problem("AG202", span, name=name, help=meant)
         return None
+
+    def read(self, name: str) -> Node | None:
+        """The value of a name; inside a scan, its entry at the current position."""
+        node = self.frame.values[name]
+        return node if node is None or not self.blocks else blocks.entry(self, node)
 
     def _axis(self, name: str) -> str:
         return self.frame.axes.get(name, name) if self.frame.axes is not None else name
@@ -526,6 +545,8 @@ class _Elaborator:
                 axis = self._axis(name)
                 if axis in self.scope.axes:
                     self.scope.count(axis)
+                    if any(block.axis == axis for block in self.blocks):
+                        return blocks.entry(self, self.builder.make(Position(axis)))
                     return self.make(Position(axis), (), call.span)
                 self.scope.problem("AG204", call.arguments[0].span, name=name,
                                    help=nearest(name, self.scope.axes))  # fmt: skip
@@ -545,7 +566,8 @@ class _Elaborator:
         if any(argument is None for argument in arguments):
             return None
         nodes = [argument for argument in arguments if argument is not None]
-        key = (id(function), tuple(node.index for node in nodes))
+        block = self.blocks[-1].number if self.blocks else 0  # of which the body may read entries
+        key = (id(function), (*(node.index for node in nodes), -block))
         if key in self.frame.inlined:
             return self.frame.inlined[key]
         if any(function is reading for reading in self.calls):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING
 
 from .ops.base import Op
@@ -152,7 +152,8 @@ def attributes(op: Op) -> dict[str, object]:
             return [plain(item) for item in value]
         return value if isinstance(value, str | int | float | bool | None) else str(value)
 
-    return {f.name: plain(getattr(op, f.name)) for f in fields(op)}
+    given = {f.name: getattr(op, f.name) for f in fields(op)}
+    return {name: plain(value) for name, value in given.items() if not (op.inside() and is_dataclass(value))}
 
 
 def digest(node: Node) -> str:
@@ -164,6 +165,7 @@ def digest(node: Node) -> str:
             operands = [_known(operand) for operand in each.inputs]
             if each.op.commutative:
                 operands.sort()
+            operands += [digest(result) for result in each.op.inside()]
             content = f"{type(each.op).__name__}{sorted(attributes(each.op).items())}{each.type.kind.value}"
             each._digest = _combine(content, operands)
     return _known(node)

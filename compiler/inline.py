@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..grammar import ast
 from ..grammar.diagnostics import Diagnostic, Label, Severity
 from ..grammar.source import Span
+from . import blocks
 from .definitions import Definition
 from .graph import Node
 from .library import faulty
@@ -77,7 +78,7 @@ def call_formula(elaborator: _Elaborator, call: ast.Call, definition: Definition
         return None
     for name in stored:
         if name not in given and name in outer.values:
-            given[name] = outer.values[name]
+            given[name] = elaborator.read(name)
             outer.used.add(name)
     for name in constants:
         if name in given:
@@ -86,8 +87,9 @@ def call_formula(elaborator: _Elaborator, call: ast.Call, definition: Definition
             given[name] = elaborator.value(ast.Name(name, call.span))
     if None in given.values():
         return None
+    block = elaborator.blocks[-1].number if elaborator.blocks else 0  # of which the body may read entries
     known = tuple((name, given[name].index) for name in sorted(given))  # type: ignore[union-attr]
-    key = (id(definition.written), tuple(node.index for node in arguments if node is not None), known)
+    key = (id(definition.written), tuple(node.index for node in arguments if node is not None), known, block)
     if key in elaborator.inlined:
         return elaborator.inlined[key]
     shown = frozenset(axis.name for result in callee.results for axis in result.axes)
@@ -263,6 +265,8 @@ def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node 
                 frame.functions[statement.name] = statement
             case ast.Assign(name, value):
                 frame.values[name] = elaborator.value(value)
+            case ast.Scan():
+                blocks.read_scan(elaborator, statement)
             case ast.Return(values):
                 node = elaborator.value(values[0])
                 if node is None:

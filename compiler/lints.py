@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 from ..grammar import ast
 from ..grammar.diagnostics import Severity
@@ -28,8 +29,18 @@ def _unused(scope: Scope, used: set[str]) -> None:
     for tensor in tree.inputs:
         if tensor.name in scope.tensors and tensor.name not in used:
             scope.problem("AG501", tensor.span, name=tensor.name, formula=tree.name)
-    for statement in tree.statements:
+    _unused_names(scope, used, tree.statements)
+
+
+def _unused_names(scope: Scope, used: set[str], statements: Iterable[ast.Statement]) -> None:
+    for statement in statements:
         match statement:
+            case ast.Scan(_, body):
+                states = {tensor.name for line in body if isinstance(line, ast.State) for tensor in line.tensors}
+                _unused_names(scope, used | states, body)
+                _states(scope, used, body)
+            case ast.Yield(name) if name not in used:
+                scope.problem("AG502", statement.name_span, name=name, what="yielded value")
             case ast.Param(tensors) | ast.Buffer(tensors):
                 what = "parameter" if isinstance(statement, ast.Param) else "buffer"
                 for tensor in tensors:
@@ -45,6 +56,15 @@ def _unused(scope: Scope, used: set[str]) -> None:
             case ast.Function(name):
                 if name not in used:
                     scope.problem("AG502", statement.name_span, name=name, what="function")
+
+
+def _states(scope: Scope, used: set[str], body: Iterable[ast.Statement]) -> None:
+    updated = {line.name for line in body if isinstance(line, ast.Assign)}
+    for tensor in (tensor for line in body if isinstance(line, ast.State) for tensor in line.tensors):
+        if tensor.name not in used:
+            scope.problem("AG502", tensor.name_span, name=tensor.name, what="state")
+        elif tensor.name not in updated:
+            scope.problem("AG508", tensor.name_span, name=tensor.name)
 
 
 def _lonely_axes(scope: Scope) -> None:

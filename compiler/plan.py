@@ -28,6 +28,7 @@ from .ops.reductions import Sum
 from .order import Setting, evaluate, graph_cost, written_cost
 from .render import text
 from .report import Step
+from .scan import Region, Scan, deep
 from .separation import REASONS
 from .sizes import Poly
 
@@ -61,6 +62,15 @@ def plan(formula: Formula) -> Plan:
     return _Planner(formula).run()
 
 
+def _users(graph: Graph) -> dict[Node, list[Node]]:
+    """For every node of the graph and of the steps of its recurrences, the nodes that read it."""
+    users: dict[Node, list[Node]] = {node: [] for node in deep(graph.nodes())}
+    for node in users:
+        for operand in (*node.inputs, *node.op.inside()):
+            users[operand].append(node)
+    return users
+
+
 def for_constants(
     formula: Formula, graph: Graph, steps: Sequence[Step], consts: Mapping[str, int | float] | None
 ) -> tuple[Formula, Graph, Sequence[Step]]:
@@ -81,7 +91,7 @@ class _Planner:
         self.formula = formula
         self.builder = formula.builder
         self.sequence = Counted(formula)
-        self.users = formula.graph.users()
+        self.users = _users(formula.graph)
         known = {*formula.fixed, *formula.bound, *formula.derived, *formula.constants}
         for node in self.users:
             known.update(node.axes)
@@ -142,6 +152,8 @@ class _Planner:
 
     def _choose(self, node: Node) -> Node:
         """The node itself, or a cheaper evaluation of the same sum of products."""
+        if isinstance(node.op, Scan):
+            return self._scan(node, node.op)
         if not is_sum(node) or node in self.settled:
             return node
         chosen, form = self._ordered(node)
@@ -217,6 +229,13 @@ class _Planner:
             if isinstance(node.op, Contraction | Sum) and any(self._couples(operand) for operand in node.inputs):
                 self.local[node] = localise(node, self.builder, formula.facts, formula.constants, self.names)
         return self.local[node]
+
+    def _scan(self, node: Node, op: Scan) -> Node:
+        """The same recurrence with a planned step."""
+        for result in op.step.results:
+            self._visit(result)
+        results = tuple(self.planned[result] for result in op.step.results)
+        return self.builder.make(replace(op, step=Region(op.step.arguments, results)), *node.inputs)
 
     def _is_plain(self, form: SumProduct) -> bool:
         """Whether there is nothing to choose: one sum over two factors, neither of which couples."""

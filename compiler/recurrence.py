@@ -30,6 +30,7 @@ from .ops.layout import Broadcast, Convert, Rename, Reorder
 from .ops.leaves import Input, Position, Size
 from .ops.ordering import Top
 from .ops.selection import Shift, Slice, Windows
+from .scan import Scan, deep
 from .sizes import Poly, Truth
 
 #: Fields of operations that are names of something else than axes.
@@ -147,11 +148,11 @@ def _refusal(formula: Formula, graph: Graph) -> Refusal | None:
             return Refusal(f"`{stored.node.op.name}` has the axis `{tied[0]}`, which fixes the length", stored.node)  # type: ignore[attr-defined]
     if not length:
         return Refusal("the formula fixes the length of the sequence")
-    for node in formula.graph:
-        for size in node.op.scalars():
+    for node in deep(formula.graph):
+        for size in () if isinstance(node.op, Scan) else node.op.scalars():  # those of a step are its nodes'
             if facts.canonical(size).symbols() & length:
                 return Refusal(f"`{size}` reads the length of the sequence", node)
-    for node in (*formula.graph, *graph):
+    for node in (*deep(formula.graph), *deep(graph)):
         for axis in node.axes:
             if axis not in axes and facts.canonical(Poly.symbol(axis)).symbols() & length:
                 return Refusal(f"the length of `{axis}` depends on that of the sequence", node)
@@ -322,6 +323,8 @@ class _Steps:
             onward = self._onward(node, mixed)
             if onward is not None:
                 return onward
+        if isinstance(op, Scan) and not mixed & full:
+            raise _Refused("a step of the scan reads all positions", node)
         lasting = mixed & {*node.axes}
         if lasting - full:
             return self._tail(node, full, sorted(lasting - full))

@@ -27,6 +27,7 @@ from .ops.leaves import Declared, Position, Size
 from .ops.normalisations import Normalisation, Softmax
 from .ops.reductions import Reduction
 from .render import expression
+from .scan import Argument, Part, Scan, deep
 from .sizes import Atom, Poly
 from .types import Type
 
@@ -63,15 +64,24 @@ class _Writer:
         self.uses.update(graph.outputs)
         self.written: dict[Node, _Written] = {}
         self.lines: list[ast.Statement] = []
+        self.members: dict[tuple[Node, int], str] = {}  # names of what scans yield
+        self.named: set[str] = set()
+        self.given: set[Node] = set()  # what the line of a step that gives it will name
+        self.inside = inside = deep(self.nodes)
+        scans = [(node, node.op) for node in inside if isinstance(node.op, Scan)]
+        # values whose kind and axes a state declares
+        self.declared = {v for node, op in scans for v in (*node.inputs[: op.states], *op.step.results[: op.states])}
+        self.declared |= {n.inputs[0] for n in self.declared if isinstance(n.op, Broadcast | Reorder)}
+        states = (state for _, op in scans for state in op.step.arguments[: op.states])
+        self.scanned = {op.axis for _, op in scans} | {axis for state in states for axis in state.axes}
         tree = formula.tree
         stored = (t.name for s in tree.statements if isinstance(s, ast.Param | ast.Buffer) for t in s.tensors)
-        axes = (axis for node in self.nodes for axis in node.axes)
+        axes = (axis for node in inside for axis in node.axes)
         self.taken = {*(tensor.name for tensor in tree.inputs), *stored, *axes, *formula.constants, *self._symbols()}
         self.taken |= {*LANGUAGE_WORDS, "pi", "inf", *(name for name, _ in BY_SPELLING), *graph.names.values()}
 
     def formula(self) -> ast.Formula:
-        for node in self.nodes:
-            self.written[node] = self._named(node, self._value(node))
+        self._write(self.nodes)
         values = tuple(self.written[output].expression for output in self.graph.outputs)
         tree = self.source.tree
         statements = (*self._declarations(), *self.lines, ast.Return(values))
@@ -87,7 +97,7 @@ class _Writer:
         """The declaring lines of the formula, without what nothing needs any more."""
         needed = {node.op.name for node in self.nodes if isinstance(node.op, Declared)}
         symbols = self._symbols()
-        axes = {axis for node in self.nodes for axis in node.axes} | symbols
+        axes = {axis for node in self.nodes for axis in node.axes} | symbols | self.scanned
         axes |= {axis.name for tensor in self.source.tree.inputs for axis in tensor.axes}
         axes |= {axis.name for result in self.source.tree.results for axis in result.axes}
         kept: list[ast.Statement] = []
@@ -132,18 +142,116 @@ class _Writer:
                     known.update(name for fact in facts for side in (fact.left, fact.right) for name in _names(side))
         read = {node.op.axis for node in self.nodes if isinstance(node.op, Position)}
         sizes = (node.op.size for node in self.nodes if isinstance(node.op, Size))
+        read |= self.scanned
         read |= self.unsized | {name for size in sizes for name in size.symbols()}
         for axis in sorted(read - known - self.source.constants.keys()):
             size = self.source.derived.get(axis)
             if size is not None:
                 yield ast.Where((ast.Fact("=", ast.Name(axis), size_expression(size)),))
 
+    # -- recurrences ----------------------------------------------------------------------------------
+
+    def _write(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if isinstance(node.op, Scan):
+                self._scan(node, node.op)
+            elif not isinstance(node.op, Part | Argument):
+                self.written[node] = self._named(node, self._value(node))
+
+    def _scan(self, node: Node, op: Scan) -> None:
+        """The block of a scan. What a step reads stands under a name, for inside the block a name means an entry."""
+        step, outside = op.step, self.lines
+        states = step.arguments[: op.states]
+        parts = {user.op.index: user for user in self.inside if isinstance(user.op, Part) and user.inputs == (node,)}
+        body: list[ast.Statement] = []
+        for index, (argument, operand) in enumerate(zip(step.arguments, node.inputs, strict=True)):
+            assert isinstance(argument.op, Argument)
+            value = self.written[operand]
+            if index < op.states:
+                name = self._own(argument.op.name, parts.get(index))
+                axes = tuple(ast.Axis(axis) for axis in argument.axes)
+                start = value.expression
+                if isinstance(start, ast.Number):
+                    start = ast.Number(start.text.removesuffix(".0"))
+                body.append(ast.State((ast.Tensor(name, axes, argument.type.kind.value, start),)))
+                self.written[argument] = _Written(ast.Name(name), argument.axes)
+                continue
+            if not isinstance(value.expression, ast.Name | ast.Number) and not isinstance(operand.op, Position):
+                name = self._fresh(argument.op.name)
+                outside.append(ast.Assign(name, value.expression))
+                value = self.written[operand] = _Written(ast.Name(name), value.axes)
+            seen = tuple(axis for axis in value.axes if axis != op.axis)
+            self.written[argument] = _Written(value.expression, seen)
+        self.lines = body
+        nodes = [inner for inner in step.nodes() if not isinstance(inner.op, Argument)]
+        self._step(node, nodes, {i: self._own("output", parts.get(i)) for i in range(op.states, len(step.results))})
+        self.lines = outside
+        outside.append(ast.Scan(ast.Axis(op.axis), tuple(body)))
+        for index, part in parts.items():
+            name = self.members.get((node, index), "")
+            shown = self.written[states[index]] if index < op.states else _Written(ast.Name(name), part.axes)
+            self.written[part] = _Written(shown.expression, part.axes)
+
+    def _own(self, word: str, part: Node | None) -> str:
+        """The name of a state or of what is yielded: the author's, if nothing else has it."""
+        name = self.graph.names.get(part, word) if part is not None else word
+        if name in self.named:
+            return self._fresh(name)
+        self.named.add(name)
+        self.taken.add(name)
+        return name
+
+    def _step(self, scan: Node, nodes: list[Node], yields: dict[int, str]) -> None:
+        """The lines of a step. A state gets its next value when nothing reads the one before any more."""
+        op = scan.op
+        assert isinstance(op, Scan)
+        results, states = op.step.results, op.step.arguments[: op.states]
+        last = {operand: at for at, node in enumerate(nodes) for operand in node.inputs}
+        late: list[tuple[str, ast.Expression]] = []
+        self.given.update(results)
+        self.uses.update(operand for node in nodes for operand in node.inputs)
+        self.uses.update(result for result in results if not isinstance(result.op, Argument))
+
+        def give(node: Node, at: int) -> None:
+            """What the step gives, where this node is a part of it."""
+            for index, name in yields.items():
+                if results[index] is node:
+                    self.lines.append(ast.Yield(name, self.written[node].expression))
+                    self.members[scan, index] = name
+                    if not isinstance(node.op, Argument):
+                        self.written[node] = _Written(ast.Name(name), self.written[node].axes)
+            for state, result in zip(states, results, strict=False):
+                if result is not node or state is node:
+                    continue
+                old = self.written[state].expression
+                assert isinstance(old, ast.Name)
+                given = isinstance(node.op, Argument)
+                if not given and last.get(state, -1) <= at and not any(r is state for r in results):
+                    self.lines.append(ast.Assign(old.name, self.written[node].expression))
+                    self.written[node] = _Written(old, self.written[node].axes)
+                else:
+                    if node in states or not (given or isinstance(self.written[node].expression, ast.Name)):
+                        kept = self._fresh(_word(node.op))
+                        self.lines.append(ast.Assign(kept, self.written[node].expression))
+                        self.written[node] = _Written(ast.Name(kept), self.written[node].axes)
+                    late.append((old.name, self.written[node].expression))
+
+        # what is given as it came has to be kept before a state changes
+        for argument in op.step.arguments:
+            if argument in results:
+                give(argument, -1)
+        for at, node in enumerate(nodes):
+            self._write([node])
+            if node in results:
+                give(node, at)
+        self.lines += [ast.Assign(name, value) for name, value in late]
+
     # -- values ---------------------------------------------------------------------------------------
 
     def _named(self, node: Node, value: _Written) -> _Written:
         """The value under a name, where it has one or deserves one."""
         op = node.op
-        if isinstance(op, Leaf | Reorder):
+        if isinstance(op, Leaf | Reorder) or node in self.given:
             return value
         name = self.graph.names.get(node)
         shared = self.uses[node] > 1 and not self._is_short(node)
@@ -176,11 +284,13 @@ class _Writer:
             case Reorder():
                 return operands[0]
             case Broadcast():
-                raise AssertionError("the language has no word for a repeated value")
+                if node not in self.declared:
+                    raise AssertionError("the language has no word for a repeated value")
+                return operands[0]  # the declared state says it
             case Convert():
                 [x] = operands
-                if node in self.graph.outputs and self.uses[node] == 1:
-                    return x  # the declared result says it
+                if (node in self.graph.outputs and self.uses[node] == 1) or node in self.declared:
+                    return x  # the declared result or state says it
                 return _Written(ast.Binary("*", x.expression, ast.Number("1.0")), x.axes, depth)
             case Size(size):
                 return _Written(size_expression(size), ())

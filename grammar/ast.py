@@ -259,7 +259,41 @@ class Return:
     span: Span = _span()
 
 
-Statement = Where | Require | Sequence | Const | Param | Buffer | Function | Assign | Return
+@dataclass(frozen=True, slots=True)
+class State:
+    """`state S[D, E] = 0`: values that a scan carries from step to step, each with its value before the first."""
+
+    tensors: tuple[Tensor, ...]
+    comments: Comments = NO_COMMENTS
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """`yield y = q @ S`: a value of every step of a scan; behind the scan, y has the scanned axis."""
+
+    name: str
+    value: Expression
+    comments: Comments = NO_COMMENTS
+    span: Span = _span()
+    name_span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """`scan N:` and the lines below it: a recurrence along an axis. span covers the first line.
+
+    closing: the indented comments below its last line.
+    """
+
+    axis: Axis
+    body: tuple[Statement, ...]  # states, names, functions, what is yielded, scans
+    comments: Comments = NO_COMMENTS
+    closing: tuple[str, ...] = ()
+    span: Span = _span()
+
+
+Statement = Where | Require | Sequence | Const | Param | Buffer | Function | Assign | Return | State | Yield | Scan
 
 
 @dataclass(frozen=True, slots=True)

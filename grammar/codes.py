@@ -85,7 +85,6 @@ CODES: dict[str, Code] = {
     ),
     "AG117": Code("misspelt-word", "error", "`{found}` starts no line of a formula", "did you mean `{word}`?"),
     "AG118": Code("foreign-word", "error", "`{found}` is a word of another language"),
-    "AG119": Code("not-supported-yet", "error", "`{found}` is not supported yet"),
     "AG120": Code("not-a-name", "error", "`{name}` cannot be used as a name: {reason}", "for example `{other}`"),
     "AG121": Code(
         "outside-formula",
@@ -134,6 +133,22 @@ CODES: dict[str, Code] = {
     "AG139": Code("text-value", "error", "formulas have no text values", "a remark starts with `#`"),
     "AG140": Code("malformed-binding", "error", "a line binds one name, without brackets"),
     "AG141": Code("missing-comma", "error", "there is no comma between `{left}` and `{right}`"),
+    "AG142": Code("misplaced-line", "error", "`{word}` cannot stand {where}"),
+    "AG143": Code(
+        "empty-scan",
+        "error",
+        "this scan has no steps to take",
+        "write them below it, indented more than the `scan` line",
+    ),
+    "AG144": Code(
+        "unnamed-yield",
+        "error",
+        "`yield` gives its value no name",
+        "name it, as in `yield y = ...`; behind the scan it is read by that name",
+    ),
+    "AG145": Code(
+        "missing-start", "error", "the state `{name}` has no first value", "for example `state {name}[...] = 0`"
+    ),
     "AG150": Code(
         "misplaced-use", "error", "a `use` line cannot stand here", "`use` lines stand above all formulas of a file"
     ),
@@ -225,6 +240,19 @@ CODES: dict[str, Code] = {
         "error",
         "`{operation}` slides `{tap}` of the kernel along `{place}` of the value, but the {owner} has `{axis}` too",
         "rename the axis; a kernel of its own at each place is a sum over `windows`",
+    ),
+    "AG222": Code(
+        "state-mismatch", "error", "the {which} value of the state `{name}` is {actual}, but {declared} is declared"
+    ),
+    "AG223": Code(
+        "scanned-axis",
+        "error",
+        "`{axis}` is scanned here: a step sees one position of it, and cannot make or name the whole axis",
+        "rename the axis outside the scan, as in `x[N -> M]`, to read all positions in each step",
+    ),
+    "AG224": Code("inner-name", "error", "`{name}` is known only inside its scan"),
+    "AG225": Code(
+        "long-scan", "error", "the scan over `{axis}` takes {steps} steps, one after the other; the limit is {limit}"
     ),
     "AG260": Code(
         "duplicate-formula", "error", "there are two formulas called `{name}`", "give one of them another name"
@@ -364,6 +392,12 @@ CODES: dict[str, Code] = {
     ),
     "AG505": Code("lonely-axis", "warning", "the axis `{axis}` appears only here; did you mean `{other}`?"),
     "AG506": Code("unused-use", "warning", "no formula of `{path}` is called"),
+    "AG508": Code(
+        "constant-state",
+        "warning",
+        "no step changes the state `{name}`",
+        "update it, as in `{name} = ...`, or bind it outside",
+    ),
     "AG510": Code("no-gradient", "note", "no gradient reaches `{name}`"),
     "AG511": Code("mixes-samples", "note", "the entries of the batch axis `{axis}` depend on each other"),
     "AG512": Code("batch-size", "note", "the result depends on how many entries the batch axis `{axis}` has"),

@@ -1,15 +1,15 @@
 r"""Syntax tree to LaTeX, as a paper would print the formula.
 
 One line per constant, local function and bound name, and a last line for the result, in an `aligned` environment (which
-stands inside `\[ ... \]` or `equation`; it needs amsmath). Axes become lower-case indices: `sum[M](x)` is
-`\sum_{m} x`, `pos(N)` is `n`. All names come from the tree, whose names are ASCII identifiers, so that nothing has to
-be escaped but `_`.
+stands inside `\[ ... \]` or `equation`; it needs amsmath). A scan is a loop whose states are given new values. Axes
+become lower-case indices: `sum[M](x)` is `\sum_{m} x`, `pos(N)` is `n`. All names come from the tree, whose names are
+ASCII identifiers, so that nothing has to be escaped but `_`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from .ast import (
@@ -28,9 +28,13 @@ from .ast import (
     Param,
     Rename,
     Return,
+    Scan,
+    State,
+    Statement,
     Tensor,
     Transpose,
     Unary,
+    Yield,
 )
 
 # How tightly a piece of LaTeX binds. BIG is a product that ends in a big operator: nothing may follow it unbracketed.
@@ -80,27 +84,44 @@ _REDUCTIONS = frozenset({"sum", "mean", "prod", "max", "min", "any", "all", "std
 def latex_formula(formula: Formula) -> str:
     r"""The formula as an `aligned` environment: its constants, local functions and names, then its result."""
     ranks: dict[str, int] = {tensor.name: len(tensor.axes) for tensor in formula.inputs}
-    lines: list[str] = []
-    for statement in formula.statements:
+    lines = list(_lines(formula.statements, ranks, frozenset(), formula))
+    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+
+def _lines(
+    statements: Iterable[Statement], ranks: dict[str, int], states: frozenset[str], formula: Formula, margin: str = ""
+) -> Iterator[str]:
+    r"""The lines of statements; ranks grows. states: names that a scan updates, `S \leftarrow ...`."""
+    for statement in statements:
         match statement:
             case Const(bindings):
-                lines += [_line(latex_name(b.name), _piece(b.value, ranks).text) for b in bindings]
+                yield from (_line(latex_name(b.name), _piece(b.value, ranks).text) for b in bindings)
             case Param(tensors) | Buffer(tensors):
                 ranks.update((tensor.name, len(tensor.axes)) for tensor in tensors)
             case Function(name, parameters, body):
                 ranks[name] = 0  # so that calls print the name as this line does
                 inner = {**ranks, **{parameter.name: 0 for parameter in parameters}}
                 listed = ", ".join(latex_name(parameter.name) for parameter in parameters)
-                lines.append(_line(rf"{latex_name(name)}\left({listed}\right)", _piece(body, inner).text))
-            case Assign(name, value):
+                yield margin + _line(rf"{latex_name(name)}\left({listed}\right)", _piece(body, inner).text)
+            case Assign(name, value) | Yield(name, value):
                 piece = _piece(value, ranks)
-                ranks[name] = piece.rank
-                lines.append(_line(latex_name(name), piece.text))
+                ranks.setdefault(name, piece.rank)
+                yield margin + _line(latex_name(name), piece.text, r"\leftarrow" if name in states else "=")
+            case State(tensors):
+                ranks.update((tensor.name, len(tensor.axes)) for tensor in tensors)
+            case Scan(axis, body):
+                carried = [tensor for s in body if isinstance(s, State) for tensor in s.tensors]
+                for tensor in carried:
+                    first = _piece(tensor.initial or Number("0"), ranks).text
+                    yield margin + _line(latex_name(tensor.name), first, r"\leftarrow")
+                last = rf"{latex_name(axis.name)} - 1"
+                yield rf"{margin}&\textbf{{for }} {latex_index(axis.name)} = 0, \dots, {last}\colon"
+                names = states | {tensor.name for tensor in carried}
+                yield from _lines(body, ranks, names, formula, margin + r"\quad ")
             case Return(values):
                 listed = ", ".join(_piece(value, ranks).text for value in values)
                 result = listed if len(values) == 1 else rf"\left({listed}\right)"
-                lines.append(_line(_result_name(formula.name, formula.inputs), result))
-    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+                yield _line(_result_name(formula.name, formula.inputs), result)
 
 
 def latex_expression(expression: Expression, ranks: Mapping[str, int] | None = None) -> str:
@@ -133,8 +154,8 @@ def latex_index(axis: str) -> str:
     return f"{short[1].lower()}_{{{short[2]}}}" if short else latex_name(axis.lower())
 
 
-def _line(left: str, right: str) -> str:
-    return f"{left} &= {right}"
+def _line(left: str, right: str, sign: str = "=") -> str:
+    return f"{left} &{sign} {right}"
 
 
 def _result_name(name: str, inputs: Iterable[Tensor]) -> str:

@@ -13,6 +13,7 @@ from lark import Token
 
 from .ast import Comments
 from .diagnostics import Diagnostic, Label
+from .names import LINE_WORDS
 from .tokens import BRACKETS, span_of
 
 MAX_DEPTH = 200
@@ -26,7 +27,8 @@ _NOT_IN_LINE = frozenset({"NEWLINE", "COMMENT"})
 class Line:
     """One logical line.
 
-    tokens: without comments and line breaks; never empty, except for the comments at the end of the text.
+    column: its indentation. tokens: without comments and line breaks; never empty, except for the comments at the end
+    of the text.
     above: the whole-line comments above it, each with its column; after: the comment behind it; blank: an empty line
     stood above. readable is False when a token or a bracket of it has no meaning (already reported).
     """
@@ -36,6 +38,7 @@ class Line:
     after: str | None = None
     blank: bool = False
     readable: bool = True
+    column: int = 0
 
     def comments(self) -> Comments:
         return Comments(tuple(text for _, text in self.above), self.after, self.blank)
@@ -55,6 +58,8 @@ def starts_statement(tokens: list[Token], index: int) -> bool:
         return following != "LPAR"
     if kind == "USE":
         return following == "STRING"
+    if kind == "NAME" and following == "NAME" and tokens[index] in LINE_WORDS:
+        return True
     if kind == "NAME" and following == "EQUAL":  # or is it an argument given by name?
         before = index - 1
         while tokens[before].type in _NOT_IN_LINE:
@@ -79,7 +84,8 @@ def logical_lines(tokens: list[Token], diagnostics: list[Diagnostic]) -> Iterato
             line.above.append(((token.start_pos or 0) - line_start, _comment(token)))
             index += 1
         else:
-            index = _take(line, tokens, index, (token.start_pos or 0) - line_start, diagnostics)
+            line.column = (token.start_pos or 0) - line_start
+            index = _take(line, tokens, index, line.column, diagnostics)
             yield line
             line = Line()
     yield line

@@ -28,6 +28,8 @@ FOREIGN_FUNCTIONS = {
     ),
     **dict.fromkeys(("zeros", "ones", "full"), "a number meets every axis: write `0` or `1`"),
 }
+# Words of the language only where a line starts with them and another name follows.
+LINE_WORDS = {"scan": "SCAN", "state": "STATE", "yield": "YIELD"}
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 

@@ -18,28 +18,34 @@ from lark.exceptions import UnexpectedToken
 
 from .ast import (
     NO_COMMENTS,
+    Assign,
     Binary,
     Call,
     Comments,
     Expression,
     File,
     Formula,
+    Function,
     Rename,
     Return,
+    Scan,
+    State,
     Statement,
     Transpose,
     Unary,
     Use,
+    Yield,
 )
 from .diagnostics import Diagnostic, Label
 from .lines import MAX_DEPTH, Line, logical_lines
-from .names import closest
+from .names import LINE_WORDS, closest
 from .source import Source, Span
 from .syntax_errors import FOREIGN_HEADERS, Stuck, explain, other_file
 from .tokens import MAX_ERRORS, MAX_LINE, Lexicon, lexicon, scan, span_of
 from .trees import Header, Refused, TreeBuilder
 
 MAX_TEXT = 500_000
+MAX_SCANS = 8  # inside each other
 _MAX_REPAIRS = 3
 
 
@@ -111,6 +117,18 @@ def _finished(diagnostics: list[Diagnostic], source: Source) -> tuple[Diagnostic
 
 
 @dataclass
+class _Block:
+    """A scan while its lines are read; scan is None when its first line could not be read."""
+
+    scan: Scan | None
+    place: Span
+    column: int
+    statements: list[Statement] = field(default_factory=list)
+    closing: tuple[str, ...] = ()
+    readable: bool = True
+
+
+@dataclass
 class _Draft:
     """A formula while its lines are read; header is None when its first line could not be read."""
 
@@ -124,6 +142,11 @@ class _Draft:
     readable: bool = True
     lines: int = 0
     loose: tuple[str, ...] = ()  # comments around the docstring, which go to the first statement
+    blocks: list[_Block] = field(default_factory=list)  # scans that are open, outermost first
+
+    def add(self, statement: Statement) -> None:
+        """Put a statement where it belongs: into the innermost scan that is open, else into the formula."""
+        (self.blocks[-1].statements if self.blocks else self.statements).append(statement)
 
     def formula(self, closing: tuple[str, ...]) -> Formula | None:
         if self.header is None:
@@ -181,8 +204,8 @@ class _Reader:
                 return
             yield line
 
-    def report(self, code: str, span: Span, *labels: Label, **facts: str) -> None:
-        self.diagnostics.append(Diagnostic(code, span, facts, labels))
+    def report(self, code: str, span: Span, *labels: Label, help: str | None = None, **facts: str) -> None:
+        self.diagnostics.append(Diagnostic(code, span, facts, labels, help))
 
     def _use(self, line: Line, uses: list[Use]) -> None:
         """Reads a `use` line above the first formula."""
@@ -199,6 +222,7 @@ class _Reader:
     def _body(self, draft: _Draft, line: Line) -> None:
         """Reads one line below a header."""
         draft.lines += 1
+        self._dedent(draft, line)
         first = line.tokens[0]
         if first.type == "USE":
             self.report("AG150", _whole(line))
@@ -218,20 +242,79 @@ class _Reader:
                 self.report("AG123", _whole(line), Label(draft.returned, "the formula returns here"))
             draft.readable = False
             return
+        found = len(self.diagnostics)
         statement = self.line(line, "statement")
         if first.type == "RETURN" or isinstance(statement, Return):
             draft.returned = _whole(line)
+        if statement is not None and self._misplaced(draft, line, statement):
+            statement = None
+        if isinstance(statement, Scan) or line.tokens[0] == "scan":
+            scan = statement if isinstance(statement, Scan) else None
+            self._open(draft, line, scan, readable=len(self.diagnostics) == found)
+            return
         if statement is None:
             draft.readable = False
+            if draft.blocks:
+                draft.blocks[-1].readable = False
             draft.loose = (*draft.loose, *line.comments().before)
             return
         if line.above or line.after is not None or line.blank or draft.loose:
-            before = (*draft.loose, *line.comments().before)
-            draft.loose = ()
-            statement = replace(statement, comments=Comments(before, line.after, line.blank))
-        draft.statements.append(statement)
+            statement = replace(statement, comments=self._comments(draft, line))
+        draft.add(statement)
+
+    def _comments(self, draft: _Draft, line: Line) -> Comments:
+        """The comments of a line, with those that have waited for a statement."""
+        before = (*draft.loose, *line.comments().before)
+        draft.loose = ()
+        return Comments(before, line.after, line.blank)
+
+    # -- scans -------------------------------------------------------------------------------------
+
+    def _misplaced(self, draft: _Draft, line: Line, statement: Statement) -> bool:
+        """Whether a statement stands on the wrong side of a scan; said if so."""
+        word = str(line.tokens[0])
+        if isinstance(statement, State | Yield):
+            if draft.blocks:
+                return False
+            hint = "write it below `scan N:`, indented"
+            self.report("AG142", _whole(line), word=word, where="outside a scan", help=hint)
+            return True
+        if not draft.blocks or isinstance(statement, Scan | Assign | Function):
+            return False
+        label = Label(draft.blocks[-1].place, "this scan")
+        returns = isinstance(statement, Return)
+        hint = "`yield` gives a value to the formula" if returns else "it holds for the whole formula"
+        self.report("AG142", _whole(line), label, word=word, where="inside a scan", help=f"{hint}; unindent the line")
+        return True
+
+    def _open(self, draft: _Draft, line: Line, scan: Scan | None, *, readable: bool) -> None:
+        if len(draft.blocks) == MAX_SCANS:
+            self.report("AG006", _whole(line), limit=str(MAX_SCANS), what="scans inside each other")
+            scan = None
+        if scan is None:
+            draft.readable = False
+        elif line.above or line.after is not None or line.blank or draft.loose:
+            scan = replace(scan, comments=self._comments(draft, line))
+        draft.blocks.append(_Block(scan, _whole(line), line.column, readable=readable))
+
+    def _dedent(self, draft: _Draft, line: Line) -> None:
+        """Close the scans that a line is not indented below; comments above it that are go to their end."""
+        while draft.blocks and line.column <= draft.blocks[-1].column:
+            block = draft.blocks.pop()
+            inner = 0
+            while inner < len(line.above) and line.above[inner][0] > block.column:
+                inner += 1
+            block.closing = (*draft.loose, *(text for _, text in line.above[:inner]))
+            draft.loose, line.above = (), line.above[inner:]
+            if block.scan is not None and not block.statements and block.readable:
+                self.report("AG143", block.place)
+                block.readable = False
+            draft.readable = draft.readable and block.readable
+            if block.scan is not None:
+                draft.add(replace(block.scan, body=tuple(block.statements), closing=block.closing))
 
     def _close(self, draft: _Draft, closing: tuple[str, ...], formulas: list[Formula]) -> None:
+        self._dedent(draft, Line())
         if draft.returned is None and draft.readable and len(self.diagnostics) <= MAX_ERRORS:
             place = draft.header.name_span if draft.header is not None else draft.place
             self.report("AG122", place)
@@ -244,7 +327,7 @@ class _Reader:
         """The tree of one line, or None when it cannot be read; then the reason is reported."""
         if not line.readable:
             return None
-        tokens = line.tokens
+        tokens = _worded(line.tokens) if start == "statement" else line.tokens
         size = (tokens[-1].end_pos or 0) - (tokens[0].start_pos or 0)
         if size > MAX_LINE:
             self.report("AG005", span_of(tokens[0]), size=str(size), limit=str(MAX_LINE))
@@ -284,6 +367,15 @@ class _Reader:
 
 def _whole(line: Line) -> Span:
     return span_of(line.tokens[0]).to(span_of(line.tokens[-1]))
+
+
+def _worded(tokens: list[Token]) -> list[Token]:
+    """The tokens of a line whose first may be a word of the language that is a name elsewhere."""
+    first, follows = tokens[0], tokens[1].type if len(tokens) > 1 else ""
+    kind = LINE_WORDS.get(first) if first.type == "NAME" else None
+    if kind is None or follows == "EQUAL" or (kind == "STATE" and follows != "NAME"):
+        return tokens
+    return [Token(kind, str(first), first.start_pos, None, None, None, None, first.end_pos), *tokens[1:]]
 
 
 def _opens_formula(line: Line) -> bool:

@@ -32,13 +32,16 @@ from .ast import (
     Require,
     Result,
     Return,
+    Scan,
     Sequence,
+    State,
     Statement,
     Tensor,
     Transpose,
     Unary,
     Use,
     Where,
+    Yield,
 )
 
 WIDTH = 120
@@ -223,8 +226,11 @@ def _result(result: Result) -> str:
     return f"[{_axes(result.axes)}]" + ("" if result.kind == "real" else f" {result.kind}")
 
 
-def _statement(statement: Statement) -> str:
-    """The text of a statement without its comments, indented from its second line on."""
+def _statement(statement: Statement, indent: int) -> str:
+    """The text of a statement without its comments and its block, indented from its second line on.
+
+    indent: the indentation of its first line.
+    """
     match statement:
         case Where(facts):
             sides = (f"{_flat(f.left, 5)} {f.relation} {_flat(f.right, 5)}" for f in facts)
@@ -241,17 +247,23 @@ def _statement(statement: Statement) -> str:
         case Buffer(tensors):
             return f"buffer {', '.join(map(_tensor, tensors))}"
         case Function(name, parameters, body):
-            return _bound(f"{name}({', '.join(p.name for p in parameters)})", body)
+            return _bound(f"{name}({', '.join(p.name for p in parameters)})", body, indent)
         case Assign(name, value):
-            return _bound(name, value)
+            return _bound(name, value, indent)
+        case State(tensors):
+            return f"state {', '.join(map(_tensor, tensors))}"
+        case Yield(name, value):
+            return _bound(f"yield {name}", value, indent)
+        case Scan(axis):
+            return f"scan {axis.name}:"
         case Return(values):
             if len(values) == 1:
-                return f"return {_fit(values[0], 0, _INDENT, _INDENT + 7)}"
+                return f"return {_fit(values[0], 0, indent, indent + 7)}"
             return f"return {', '.join(_flat(value, 0) for value in values)}"
 
 
-def _bound(left: str, value: Expression) -> str:
-    return f"{left} = {_fit(value, 0, _INDENT, _INDENT + len(left) + 3)}"
+def _bound(left: str, value: Expression, indent: int) -> str:
+    return f"{left} = {_fit(value, 0, indent, indent + len(left) + 3)}"
 
 
 def _header(formula: Formula) -> str:
@@ -292,11 +304,22 @@ def _use(use: Use, *, first: bool) -> list[str]:
     return _with_comments(f'use "{use.path}"', comments, "")
 
 
+def _block(statements: Iterable[Statement], indent: int) -> list[str]:
+    """The lines of statements, those of scans with their bodies below them."""
+    margin = " " * indent
+    lines: list[str] = []
+    for statement in statements:
+        lines += _with_comments(_statement(statement, indent), statement.comments, margin)
+        if isinstance(statement, Scan):
+            lines += _block(statement.body, indent + _INDENT)
+            lines += [f"{margin}{' ' * _INDENT}{_comment(text)}" for text in statement.closing]
+    return lines
+
+
 def _formula(formula: Formula) -> list[str]:
     margin = " " * _INDENT
     lines = _with_comments(_header(formula), formula.comments, "")
     if formula.docstring is not None:
         lines += _docstring(formula.docstring)
-    for statement in formula.statements:
-        lines += _with_comments(_statement(statement), statement.comments, margin)
+    lines += _block(formula.statements, _INDENT)
     return [*lines, *(f"{margin}{_comment(text)}" for text in formula.closing)]

@@ -78,6 +78,9 @@ _STATEMENTS = {
     "param": "param w[H, D] = normal(0.02), b[D]",
     "buffer": "buffer w[F, D] = normal(1)",
     "return": "return a @ v",
+    "scan": "scan N:",
+    "state": "state S[D, E] = 0",
+    "yield": "yield y = q @ S",
     "attention": "attention name(q[N, D], k[M, D]) -> [N, M]:",
 }
 
@@ -92,8 +95,8 @@ _FOREIGN_WORDS = {
     "import": f"functions are built in; {_OTHER_FILE}",
     "from": f"functions are built in; {_OTHER_FILE}",
     "include": _OTHER_FILE,
-    "for": "there are no loops: axes are named, as in `sum[M](...)`",
-    "while": "there are no loops: axes are named, as in `sum[M](...)`",
+    "for": "there are no loops: axes are named; a recurrence along an axis is `scan N:` with a `state`",
+    "while": "there are no loops: axes are named; a recurrence along an axis is `scan N:` with a `state`",
     "if": "a choice is written `where(condition, a, b)`",
     "elif": "a choice is written `where(condition, a, b)`",
     "else": "a choice is written `where(condition, a, b)`",
@@ -104,7 +107,6 @@ _FOREIGN_WORDS = {
     "assert": "a fact about sizes is written `where M = N`, a promise `require linear`",
     "with": "formulas have no `with`",
     "pass": "leave the line out",
-    "yield": "write `return`",
 }
 # Words of Python between two values.
 _INFIX_WORDS = {
@@ -148,12 +150,6 @@ def _use(stuck: Stuck) -> Explanation | None:
     if len(stuck.tokens) == 2 and stuck.kind() == "NAME":
         return _is("AG151", whole, help=f'write `use "{stuck.text()}.attn"`')
     return _is("AG151", whole)
-
-
-def _not_yet(stuck: Stuck) -> Explanation | None:
-    if stuck.first == "scan" and len(stuck.tokens) > 1 and stuck.kind() != "EQUAL":
-        return _is("AG119", span_of(stuck.first), found=str(stuck.first))
-    return None
 
 
 def _foreign_first_word(stuck: Stuck) -> Explanation | None:
@@ -223,6 +219,27 @@ def _left_of_equal(stuck: Stuck) -> Explanation | None:
                help="a name stands left of `=`: `a = ...` or `phi(x) = ...`")  # fmt: skip
 
 
+# -- scans -------------------------------------------------------------------------------------------
+
+
+def _scan(stuck: Stuck) -> Explanation | None:
+    kind = stuck.first.type
+    if kind == "SCAN" and stuck.expected == {"COLON"}:
+        if not stuck.kind():
+            place = stuck.span()
+            colon = Token("COLON", ":", place.end, None, None, None, None, place.end)
+            return Explanation(Diagnostic("AG115", place, help="write `scan N:`"), [*stuck.tokens, colon])
+        if stuck.kind() == "COMMA":
+            return _is("AG110", stuck.span(), expected="`:`", found="`,`",
+                       help="a scan runs along one axis; one scan may stand inside another")  # fmt: skip
+    if kind == "SCAN" and stuck.kind(-1) == "COLON":
+        return _is("AG131", stuck.span(), help="the body of a scan starts on the line below")
+    if kind == "YIELD" and all(token.type != "EQUAL" for token in stuck.tokens):
+        value = stuck.tokens[1:] or stuck.tokens
+        return _is("AG144", span_of(value[0]).to(span_of(value[-1])))
+    return None
+
+
 # -- header ------------------------------------------------------------------------------------------
 
 
@@ -245,7 +262,7 @@ def _header_arrow_or_colon(stuck: Stuck) -> Explanation | None:
 
 def _missing_axes(stuck: Stuck) -> Explanation | None:
     name = stuck.kind(-1) == "NAME"
-    in_declaration = stuck.start == "header" or stuck.first.type in ("PARAM", "BUFFER")
+    in_declaration = stuck.start == "header" or stuck.first.type in ("PARAM", "BUFFER", "STATE")
     if in_declaration and name and stuck.expected == {"LSQB"}:
         tensor = stuck.text(-1)
         return _is("AG130", stuck.span(-1), name=tensor, help=f"write `{tensor}[N, D]`, or `{tensor}[]` for a scalar")
@@ -279,7 +296,7 @@ def _brackets(stuck: Stuck) -> Explanation | None:
     if stuck.kind() == "RSQB" and stuck.kind(-1) == "LSQB":
         return _is("AG125", stuck.span(-1).to(stuck.span()))
     declares = stuck.start == "header" or (
-        stuck.first.type in ("PARAM", "BUFFER") and all(t.type != "EQUAL" for t in stuck.tokens[:opener])
+        stuck.first.type in ("PARAM", "BUFFER", "STATE") and all(t.type != "EQUAL" for t in stuck.tokens[:opener])
     )
     if stuck.kind() == "NUMBER" and declares:
         size = stuck.text()
@@ -385,7 +402,7 @@ def _list(stuck: Stuck) -> Explanation | None:
 
 _RECOGNISERS: tuple[Recogniser, ...] = (
     _use,
-    _not_yet,
+    _scan,
     _foreign_first_word,
     _misspelt_first_word,
     _word_of_the_language,

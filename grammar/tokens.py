@@ -161,7 +161,8 @@ class Scan:
 _HEADER_INSIDE = re.compile(r"^attention\s+\w+\s*\(", re.MULTILINE)
 _STATEMENT_AHEAD = re.compile(
     r"[^\n]*\n(?:[^\S\n]*\n)*[^\S\n]*"
-    r"(?:(?:where|require|sequence|const|param|buffer|return)\b|\w+[^\S\n]*(?:\([\w ,]*\))?[^\S\n]*=(?!=))"
+    r"(?:(?:where|require|sequence|const|param|buffer|return)\b|(?:scan|state|yield)[^\S\n]+\w"
+    r"|\w+[^\S\n]*(?:\([\w ,]*\))?[^\S\n]*=(?!=))"
 )
 _NEXT_HEADER = re.compile(r"^\s*attention\b", re.MULTILINE)
 

@@ -34,13 +34,16 @@ from .ast import (
     Require,
     Result,
     Return,
+    Scan,
     Sequence,
+    State,
     Statement,
     Tensor,
     Transpose,
     Unary,
     Use,
     Where,
+    Yield,
 )
 from .diagnostics import Diagnostic, Label
 from .names import closest, shown, why_reserved
@@ -200,6 +203,21 @@ class TreeBuilder:
         place = span_of(name)
         return Assign(_declared(name), value, span=place.to(value.span), name_span=place)
 
+    def scan(self, children: list[Any]) -> Scan:
+        first, axis, last = children
+        return Scan(axis, (), span=_from(first, last))
+
+    def state(self, children: list[Any]) -> State:
+        tensors: tuple[Tensor, ...] = tuple(children[1::2])
+        for tensor in tensors:
+            if tensor.initial is None:
+                _refuse("AG145", tensor.span, name=shown(tensor.name))
+        return State(tensors, span=_line(children))
+
+    def yield_(self, children: list[Any]) -> Yield:
+        word, name, _, value = children
+        return Yield(_declared(name), value, span=span_of(word).to(value.span), name_span=span_of(name))
+
     def return_(self, children: list[Expression]) -> Return:
         return Return(tuple(children[1::2]), span=_line(children))
 
@@ -301,8 +319,9 @@ class TreeBuilder:
         return _Arguments(tuple(positional), tuple(keywords), _from(children[0], children[-1]))
 
 
-# `return` is a rule of the grammar but no name in Python.
+# `return` and `yield` are rules of the grammar but no names in Python.
 setattr(TreeBuilder, "return", TreeBuilder.return_)
+setattr(TreeBuilder, "yield", TreeBuilder.yield_)
 
 
 def _kind(place: Span, words: Items[Token]) -> tuple[str, Span]:

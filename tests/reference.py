@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from attngraph.compiler import scan
 from attngraph.compiler.graph import Graph, Node, topological
 from attngraph.compiler.lowerings import additive, batches, causal, fused, local, prefix, toeplitz
 from attngraph.compiler.ops import (
@@ -139,18 +140,24 @@ def _entry(output: Node, inputs: Mapping[str, Array], index: tuple[int, ...], si
     """One batch entry of a value."""
     found: dict[Node, Named] = {}
     for node in topological([output]):
-        op = node.op
-        if isinstance(op, leaves.Declared):
-            array = inputs[op.name][index] if node.type.batched else inputs[op.name]
-            found[node] = Named(np.asarray(array), op.axes)
-        else:
+        if isinstance(node.op, leaves.Declared):
+            array = inputs[node.op.name][index] if node.type.batched else inputs[node.op.name]
+            found[node] = Named(np.asarray(array), node.op.axes)
+    return _values((output,), found, sizes)[0].array
+
+
+def _values(outputs: tuple[Node, ...], found: dict[Node, Named], sizes: Sizes) -> list[Named]:
+    """The values of nodes; found holds those of their leaves, and grows."""
+    for node in topological(outputs):
+        if node not in found:
             with np.errstate(all="ignore"):
-                found[node] = MEANINGS[type(op)](op, sizes, [found[n] for n in node.inputs], node.axes)
+                operands = [found[operand] for operand in node.inputs]
+                found[node] = MEANINGS[type(node.op)](node.op, sizes, operands, node.axes)
         value = found[node]
         assert value.axes == node.axes, f"{node}: {value.axes}"
         assert value.array.shape == tuple(sizes[axis] for axis in node.axes), f"{node}: {value.array.shape}"
         assert _kind(value.array) is node.type.kind, f"{node}: {value.array.dtype}"
-    return found[output].array
+    return [found[output] for output in outputs]
 
 
 def _kind(array: Array) -> Kind:
@@ -909,6 +916,44 @@ def _toeplitz(op: toeplitz.ToeplitzProduct, sizes: Sizes, operands: list[Named],
     full = (_floating(table[..., lag]) * value[..., None, :]).sum(-1)
     shape = (*(sizes[axis] for axis in op.features), sizes[op.query])
     return Named(np.broadcast_to(full, shape), (*op.features, op.query))
+
+
+@dataclass(frozen=True)
+class Bundle(Named):
+    """What a scan gives; as a value it is the last member."""
+
+    members: tuple[Named, ...]
+
+
+@means(scan.Scan)
+def _scan(op: scan.Scan, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    arguments, results = op.step.arguments, op.step.results
+    states, rest = operands[: op.states], operands[op.states :]
+    states = [Named(_as(o.over(a.axes), a.type.kind), a.axes) for o, a in zip(states, arguments, strict=False)]
+    rows: list[list[Named]] = [[] for _ in results[op.states :]]
+    for position in range(sizes[op.axis]):
+        given = [*states]
+        for index, value in enumerate(rest, start=op.states):
+            array = value.over(op.laid_out(index))
+            given.append(Named(array[position] if op.is_sliced(index) else array, arguments[index].axes))
+        made = _values(results, dict(zip(arguments, given, strict=True)), sizes)
+        states = made[: op.states]
+        for row, value in zip(rows, made[op.states :], strict=True):
+            row.append(value)
+    stacked = [Named(np.stack([value.array for value in row]), (op.axis, *row[0].axes)) for row in rows]
+    members = (*states, *stacked)
+    return Bundle(members[-1].array, members[-1].axes, members)
+
+
+def _as(array: Array, kind: Kind) -> Array:
+    return array.astype({Kind.REAL: np.float64, Kind.COMPLEX: np.complex128}.get(kind, array.dtype))
+
+
+@means(scan.Part)
+def _part(op: scan.Part, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    [bundle] = operands
+    assert isinstance(bundle, Bundle)
+    return bundle.members[op.index]
 
 
 @means(batches.OverBatch)

@@ -29,12 +29,12 @@ FOLDERS = {
 # Each layer may import itself and the layers above it in this list, never one below.
 COMPILER_LAYERS = (
     (
-        "definitions", "errors", "formula", "graph", "ops", "pyast", "regions", "render", "report", "sizes", "structure",
-        "types",
+        "definitions", "errors", "formula", "graph", "ops", "pyast", "regions", "render", "report", "scan", "sizes",
+        "structure", "types",
     ),
     (
-        "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules", "scalars", "scope",
-        "separation",
+        "blocks", "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules", "scalars",
+        "scope", "separation",
     ),
     ("facts.state", "lowerings", "normal", "order", "recurrence", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),

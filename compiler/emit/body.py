@@ -7,14 +7,16 @@ into the expression that uses them and gives the others their final names.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from .. import pyast
 from ..graph import Node
-from ..ops.base import Operand
+from ..lowerings.memory import Continued
+from ..ops.base import Op, Operand
 from ..ops.leaves import Buffer, Input, Literal, Parameter, Size
+from ..scan import Part, Scan
 from ..sizes import Poly
 from ..types import Kind
 from . import sizes as size_code
@@ -70,6 +72,18 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """The method that runs a recurrence: what it takes besides its operands.
+
+    sizes: names of sizes; typed: whether it takes a dtype, since no operand tells it.
+    """
+
+    name: str
+    sizes: tuple[str, ...]
+    typed: bool
+
+
+@dataclass(frozen=True)
 class Frame:
     """What differs between the methods that compute values.
 
@@ -82,6 +96,7 @@ class Frame:
     real, wide, complex: the dtypes of computed values; device: that of the inputs.
     precisions: of values that depend on inputs, and of fixed ones.
     carried: for values that hand something on from piece to piece, the expressions of what the piece before handed on.
+    loops: makes the methods of a recurrence.
     """
 
     reference: Mapping[str, ast.expr]
@@ -96,6 +111,7 @@ class Frame:
     device: ast.expr
     precisions: tuple[Precision, Precision] = (Precision.WORKING, Precision.WIDE)
     carried: Mapping[Node, tuple[ast.expr, ...]] = field(default_factory=dict)
+    loops: Callable[[Scan], Loop] | None = None
 
 
 @dataclass
@@ -107,6 +123,7 @@ class Body:
     used_sizes: dict[str, None] = field(default_factory=dict)
     helpers: dict[str, None] = field(default_factory=dict)
     handed_on: list[ast.expr] = field(default_factory=list)  # what is carried to the next piece
+    passed: dict[str, None] = field(default_factory=dict)  # sizes that the method must be given
     _values: dict[Node, Value] = field(default_factory=dict)
     _converted: dict[tuple[Node, Kind, bool], ast.expr] = field(default_factory=dict)
     _carriers: dict[str, tuple[Node, int]] = field(default_factory=dict)
@@ -116,7 +133,10 @@ class Body:
         for node in nodes:
             if node not in self._values:
                 self._values[node] = self._compute(node)
-                if not self._values[node].number:
+                scan = scan_of(node.op)
+                if scan is not None and node in self.frame.carried:
+                    self.handed_on += [self._member(node, index) for index in range(scan.states)]
+                if not self._values[node].number and scan is None:
                     for index, axis in enumerate(node.axes):
                         self._carriers.setdefault(axis, (node, index - len(node.axes)))
 
@@ -143,6 +163,11 @@ class Body:
             elif isinstance(op, Parameter | Buffer) and op.kind is Kind.COMPLEX:  # which `double()` leaves as it is
                 held = self._assign(node, pyast.method(held, "to", self.frame.complex), converted=True)
             return Value(held, precision=Precision.BUILT if fixed else Precision.WORKING)
+        scan = scan_of(op)
+        if scan is not None:
+            return Value(self._assign(node, self._scan(node, scan)))
+        if isinstance(op, Part):
+            return self._part(node, op)
         emitter = _NodeEmitter(self, fixed)
         operands = [self._values[operand] for operand in node.inputs]
         if not node.axes and all(operand.number for operand in operands):
@@ -176,6 +201,28 @@ class Body:
         if finished is not code:
             finished = self._assign(node, finished)
         return Value(finished)
+
+    def _scan(self, node: Node, scan: Scan) -> ast.expr:
+        """The call of the method that runs a recurrence, from a state where there is one."""
+        assert self.frame.loops is not None
+        loop = self.frame.loops(scan)
+        given = [self._operand(node, index, as_tensor=True) for index in range(len(node.inputs))]
+        operands = [align(operand, scan.laid_out(index)) for index, operand in enumerate(given)]
+        for index, state in enumerate(self.frame.carried.get(node, ())):
+            self.helpers["begun"] = None
+            operands[index] = pyast.call("begun", state, operands[index])
+        sizes = [self.size(Poly.symbol(name)) for name in loop.sizes]
+        dtype = [self.frame.real] if loop.typed else []
+        return pyast.call(f"self.{loop.name}", *operands, *sizes, *dtype)
+
+    def _part(self, node: Node, op: Part) -> Value:
+        return Value(self._assign(node, self._member(node.inputs[0], op.index)))
+
+    def _member(self, node: Node, index: int) -> ast.expr:
+        """One of what a recurrence gives."""
+        scan, bundle = scan_of(node.op), self._values[node].expression
+        assert scan is not None
+        return bundle if len(scan.step.results) == 1 else ast.Subscript(bundle, ast.Constant(index), ast.Load())
 
     def _named_number(self, node: Node, code: ast.expr) -> ast.expr:
         if isinstance(node.op, Literal | Size) or isinstance(code, ast.Name | ast.Constant):
@@ -253,6 +300,9 @@ class Body:
         if known is not None:
             self.used_sizes[name] = None
             return known
+        if name not in self._carriers:
+            self.passed[name] = None
+            return pyast.name(f"{name}%size")
         node, dimension = self._carriers[name]
         return pyast.method(self._values[node].expression, "size", dimension)
 
@@ -272,7 +322,7 @@ class _TensorFunctions(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         name = ast.unparse(node.func)
-        if name in _TRACEABLE:
+        if not name.startswith("math.") or name in _TRACEABLE:
             return node
         argument = self.body.scalar(node.args[0], Kind.REAL, wide=True)
         return pyast.call(name.replace("math.", "torch."), argument)
@@ -289,6 +339,12 @@ class _Powers(ast.NodeTransformer):
         return node
 
 
+def scan_of(op: Op) -> Scan | None:
+    """The recurrence that an operation is, from its start or from a state."""
+    inner = op.op if isinstance(op, Continued) else op
+    return inner if isinstance(inner, Scan) else None
+
+
 def powers(code: ast.expr) -> ast.expr:
     """`n ** 0.5` for `math.sqrt(n)` and the like: the operator is what torch.export can trace."""
     result = _Powers().visit(code)
@@ -298,7 +354,8 @@ def powers(code: ast.expr) -> ast.expr:
 
 def traceable(code: ast.expr) -> bool:
     """Whether torch can trace a number that depends on sizes of inputs."""
-    return all(ast.unparse(call.func) in _TRACEABLE for call in ast.walk(code) if isinstance(call, ast.Call))
+    calls = (call.func for call in ast.walk(code) if isinstance(call, ast.Call))
+    return all(ast.unparse(f) in _TRACEABLE or (isinstance(f, ast.Attribute) and f.attr == "size") for f in calls)
 
 
 @dataclass(frozen=True)

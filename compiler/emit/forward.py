@@ -18,6 +18,7 @@ from .checks import input_checks
 from .dtypes import complex_dtype, wide_dtype
 from .holdings import Holdings
 from .layout import Function, Line, header
+from .loops import Loops
 from .names import LOCAL_RESERVED, Names, printable
 from .settle import SizePlan
 
@@ -32,11 +33,12 @@ def check(held: Holdings) -> Function | None:
 
 
 def forward(
-    held: Holdings, notes: Mapping[Node, str], steps: Sequence[Step], *, has_check: bool
+    held: Holdings, notes: Mapping[Node, str], steps: Sequence[Step], loops: Loops, *, has_check: bool
 ) -> tuple[Function, dict[str, None]]:
     """`forward`, and the functions of the library that it calls.
 
-    notes: comments above the statements that compute these nodes; steps: comments at the start.
+    notes: comments above the statements that compute these nodes; steps: comments at the start; loops: makes the
+    methods that run recurrences.
     """
     names = Names(LOCAL_RESERVED | held.library)
     inputs = [ast.unparse(argument) for argument in held.inputs.values()]
@@ -54,6 +56,7 @@ def forward(
         wide=pyast.name("wide"),
         complex=pyast.name("complex_dtype"),
         device=device,
+        loops=loops,
     )
     body = Body(frame)
     body.compute(needed(held.graph, frame.stored))

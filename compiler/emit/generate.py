@@ -20,7 +20,8 @@ from ..sizes import Poly
 from .construct import constructor, reset_constants, reset_parameters
 from .forward import check, forward
 from .holdings import Holdings, hold
-from .layout import docstring, function
+from .layout import Function, docstring, function
+from .loops import Loops
 from .names import class_name, printable
 from .step import by_positions, step
 
@@ -71,14 +72,17 @@ def emit(
     held = hold(formula, graph, frozenset(library), further)
     constants, called = reset_constants(held)
     checks = check(held)
-    call, called_later = forward(held, notes or {}, steps, has_check=checks is not None)
-    methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks, call]
+    loops = Loops(held)
+    call, called_later = forward(held, notes or {}, steps, loops, has_check=checks is not None)
+    onward: list[Function] = []
     if isinstance(pieces, Recurrence):
-        onward, called_on = step(held, pieces, checks)
+        onward, called_on = step(held, pieces, checks, loops)
         if by_position and pieces.graph.outputs != graph.outputs:
-            methods[-1], called_later = by_positions(held, pieces, has_check=checks is not None), {}
-        methods += onward
+            call, called_later = by_positions(held, pieces, has_check=checks is not None), {}
         called_later = called_later | called_on
+    called_later = called_later | loops.helpers
+    methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks]
+    methods += [*loops.functions, call, *onward]
     name = class_name(formula.name)
     body = [f"class {name}(nn.Module):", *docstring(_summary(formula), 4), *_annotations(held)]
     for method in methods:

@@ -10,7 +10,8 @@ from .. import pyast
 from ..formula import Formula, Stored, Value
 from ..graph import Graph, Node, topological
 from ..ops.leaves import Buffer, Declared, Input, Parameter, Position
-from .body import Body, Frame, Precision
+from ..scan import Argument, Scan, deep
+from .body import Body, Frame, Precision, scan_of
 from .names import ARGUMENT_RESERVED, ATTRIBUTE_RESERVED, Names, hint
 from .settle import SizePlan, plan_sizes
 
@@ -26,6 +27,7 @@ class Holdings:
     fixed: nodes that depend on positions, sizes and constants; dynamic: nodes that depend on a size
         that is known only when the module is called.
     library: names of functions that the module may carry.
+    loops: names of the methods that run recurrences.
     """
 
     formula: Formula
@@ -39,6 +41,7 @@ class Holdings:
     fixed: frozenset[Node]
     dynamic: frozenset[Node]
     library: frozenset[str]
+    loops: Mapping[Scan, str]
 
     @property
     def stored(self) -> dict[Node, ast.expr]:
@@ -80,12 +83,22 @@ def hold(formula: Formula, graph: Graph, library: frozenset[str], further: Seque
     }
     every = Graph((*graph.outputs, *further), graph.names)
     nodes = [*every.nodes(), *_initial_nodes(formula)]
-    fixed, dynamic = _fixed(nodes), _dynamic(nodes, plan)
+    fixed, dynamic = fixed_nodes(nodes), dynamic_nodes(nodes, plan)
     constants = _constants(every, references, fixed, dynamic)
     tensors |= {node: names.take(graph.names.get(node) or _constant_name(node)) for node in constants}
+    scans = dict.fromkeys(scan for node in deep(nodes) if (scan := scan_of(node.op)) is not None)
+    loops = {scan: _loop_name(scan, graph, names) for scan in scans}
     return Holdings(
-        formula, graph, plan, tensors, sizes, references, inputs, constants, fixed, dynamic, library
+        formula, graph, plan, tensors, sizes, references, inputs, constants, fixed, dynamic, library, loops
     )
+
+
+def _loop_name(scan: Scan, graph: Graph, names: Names) -> str:
+    """`scan_y` for the scan that yields y; its step is `scan_y_step`."""
+    members = [*scan.step.arguments[: scan.states], *scan.step.results[scan.states :]]
+    name = names.take(f"scan_{graph.names.get(members[-1], scan.axis.lower())}")
+    names.claim([f"{name}_step"])
+    return name
 
 
 def _declared_name(node: Node) -> str:
@@ -98,16 +111,17 @@ def _initial_nodes(formula: Formula) -> list[Node]:
     return topological(value.node for value in values if isinstance(value, Value))
 
 
-def _fixed(nodes: Iterable[Node]) -> frozenset[Node]:
+def fixed_nodes(nodes: Iterable[Node]) -> frozenset[Node]:
     """Nodes that depend on positions, sizes and constants only."""
     found: set[Node] = set()
     for node in nodes:
-        if not isinstance(node.op, Input | Parameter | Buffer) and all(o in found for o in node.inputs):
+        given = isinstance(node.op, Input | Parameter | Buffer | Argument | Scan)
+        if not given and all(operand in found for operand in node.inputs):
             found.add(node)
     return frozenset(found)
 
 
-def _dynamic(nodes: Iterable[Node], plan: SizePlan) -> frozenset[Node]:
+def dynamic_nodes(nodes: Iterable[Node], plan: SizePlan) -> frozenset[Node]:
     """Nodes whose value depends on a size that is known only at call time."""
     found: set[Node] = set()
     for node in nodes:

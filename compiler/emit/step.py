@@ -17,6 +17,7 @@ from .checks import input_checks
 from .forward import dtypes_read, local_sizes, needed, returned, shapes, size_names, working
 from .holdings import Holdings
 from .layout import Function, Line, header
+from .loops import Loops
 from .messages import raise_if
 from .names import LOCAL_RESERVED, Names
 from .settle import SizePlan, plan_sizes
@@ -24,10 +25,12 @@ from .settle import SizePlan, plan_sizes
 FRESH = "The state before the first position, for any batch, device and dtype."
 
 
-def step(held: Holdings, found: Recurrence, checks: Function | None) -> tuple[list[Function], dict[str, None]]:
+def step(
+    held: Holdings, found: Recurrence, checks: Function | None, loops: Loops
+) -> tuple[list[Function], dict[str, None]]:
     """`init_state` and `step`, their own check if inputs are checked otherwise than by `check`, and what they call.
 
-    checks: the method `check`.
+    checks: the method `check`; loops: makes the methods that run recurrences.
     """
     arguments = [ast.unparse(argument) for argument in held.inputs.values()]
     if found.graph.outputs == held.graph.outputs:
@@ -57,6 +60,7 @@ def step(held: Holdings, found: Recurrence, checks: Function | None) -> tuple[li
         complex=pyast.name("complex_dtype"),
         device=device,
         carried=carried,
+        loops=loops,
     )
     body = Body(frame)
     body.compute(needed(found.graph, frame.stored))

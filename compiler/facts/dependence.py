@@ -27,7 +27,8 @@ from ..ops.normalisations import Softmax
 from ..ops.ordering import Top
 from ..ops.reductions import Mean, Sum
 from ..ops.segments import SegmentSoftmax, SegmentSum
-from ..ops.selection import Concat, Shift, Slice, Windows
+from ..ops.selection import Concat, Pad, Shift, Slice, Windows
+from ..scan import Argument, Part, Scan, deep
 from ..sizes import ZERO, Facts, Poly, Truth
 from ..structure import implies_not_after
 from ..types import Kind
@@ -85,7 +86,9 @@ class Dependence:
         graph = graph or formula.graph
         nodes = graph.nodes()
         self.ranges = ranges(graph.outputs, formula.constants)
-        self.parts = _parts(nodes, formula.facts)
+        self.parts = _parts(deep(nodes), formula.facts)
+        self.members: dict[Node, list[Paths]] = {}  # of the bundle that a scan gives
+        self.scanned: frozenset[str] = frozenset()  # axes along which the steps that are looked at are taken
         self.paths: dict[Node, Paths] = {}
         self.outside: dict[Node, Outside] = {}
         for node in nodes:
@@ -252,6 +255,13 @@ class Dependence:
         op, inputs = node.op, node.inputs
         if isinstance(op, Input):
             return {Path((axis,), axis, Reach.SAME): node for axis in op.axes}
+        if isinstance(op, Argument):
+            return self.paths[node]
+        if isinstance(op, Scan):
+            self._steps(node, op)
+            return {}
+        if isinstance(op, Part):
+            return self.members[inputs[0]][op.index]
         merged: Paths = {}
         if self.positions and isinstance(op, Position | Broadcast):
             new = (axis for axis in node.axes if not any(axis in operand.axes for operand in inputs))
@@ -299,6 +309,8 @@ class Dependence:
                 here = {path: cause for path, cause in merged.items() if not gone & set(path.own)}
                 whole = {path: cause for path, cause in merged.items() if op.source in path.own}
                 return {_moved(path, {part: op.target}): cause for path, cause in here.items()} | self._all(node, whole)
+            case Pad() | Slice() if _starts_alike(op):
+                return {_moved(_whole(path, op.source), {op.source: op.target}): cause for path, cause in merged.items()}
         if op.elementwise or isinstance(op, Reorder):
             return merged
         touched = moved_along(op)
@@ -335,7 +347,7 @@ class Dependence:
             for digit in path.own:
                 if axis_of(digit) not in axes or digit not in reduced.own:
                     continue
-                orders = [o for o in support if o.earlier == digit and axis_of(o.later) in node.axes]
+                orders = [o for o in support if o.earlier == digit and self._runs(o.later, node)]
                 order = max(orders, key=lambda o: o.strict, default=None)
                 reduced = _lost(reduced, digit) if order is None else _anchored(reduced, digit, order)
             found.setdefault(reduced, cause if reduced is path else node)
@@ -350,14 +362,57 @@ class Dependence:
             digit = next((digit for digit in path.own if digit in follows), None)
             if digit is not None:
                 found.setdefault(_anchored(path, digit, Order(follows[digit], digit)), cause)
-            elif all(axis_of(digit) in node.axes for digit in path.own if not digit.startswith(LOST)) and path.own:
+            elif all(self._runs(digit, node) for digit in path.own if not digit.startswith(LOST)) and path.own:
                 found.setdefault(path, cause)
             else:
                 found.setdefault(Path((), path.source, Reach.ALL), node)
         return found
 
     def _all(self, node: Node, paths: Paths) -> Paths:
-        return {Path((), path.source, Reach.ALL): node for path in paths}
+        """Every element depends on all; in a step, on all at its own position."""
+        found: Paths = {}
+        for path in paths:
+            for digit in path.own:
+                if digit in path.own and not digit.startswith(LOST) and digit not in self.scanned:
+                    path = _lost(path, digit)
+            inside = any(digit in self.scanned for digit in path.own)
+            found.setdefault(path if inside else Path((), path.source, Reach.ALL), node)
+        return found
+
+    def _runs(self, digit: str, node: Node) -> bool:
+        """Whether a value has an axis, or belongs to a step along it."""
+        return axis_of(digit) in node.axes or digit in self.scanned
+
+    def _steps(self, node: Node, op: Scan) -> None:
+        """What the members of a scan depend on: the least paths that the states keep from step to step.
+
+        Within a step the scanned axis is an axis of every value, though none shows it: position n of it sees what a
+        state holds, which is the positions before, and the entries at n.
+        """
+        axis, step = op.axis, op.step
+        outer, self.scanned = self.scanned, self.scanned | {axis}
+        for argument, operand in zip(step.arguments, node.inputs, strict=True):
+            self.outside[argument] = self.outside[operand]
+            self.ranges[argument] = ANY
+        for state in step.arguments[: op.states]:
+            self.outside[state] = NOTHING
+        ranges(step.results, self.formula.constants, self.ranges)
+        given = [dict(self.paths[operand]) for operand in node.inputs]
+        while True:
+            for argument, paths in zip(step.arguments, given, strict=True):
+                self.paths[argument] = paths
+            for inner in step.nodes():
+                if not isinstance(inner.op, Argument):
+                    self.outside[inner] = self._outside(inner)
+                    self.paths[inner] = self._paths(inner)
+            later = [_later(self.paths[result], axis) for result in step.results[: op.states]]
+            states = [{**new, **old} for old, new in zip(given, later, strict=False)]
+            if states == given[: op.states]:
+                break
+            given[: op.states] = states
+        last = [{_over(path, axis): cause for path, cause in paths.items()} for paths in given[: op.states]]
+        self.members[node] = [*last, *(self.paths[result] for result in step.results[op.states :])]
+        self.scanned = outer
 
     @property
     def sizes(self) -> Mapping[str, Poly]:
@@ -368,6 +423,29 @@ class Dependence:
             starts = [*(start for _, start in parts[1:]), Poly.symbol(axis)]
             found |= {name: end - start for (name, start), end in zip(parts, starts, strict=True)}
         return found
+
+
+def _starts_alike(op: Pad | Slice) -> bool:
+    """Whether position n of the result is position n of the operand, as far as both go."""
+    start = op.before if isinstance(op, Pad) else op.start
+    return start == ZERO and (isinstance(op, Pad) or op.stride == Poly.constant(1))
+
+
+def _later(paths: Paths, axis: str) -> Paths:
+    """The paths of a state as the next step along the axis sees them."""
+    found: Paths = {}
+    for path, cause in paths.items():
+        if axis in path.own:
+            lost = any(digit.startswith(LOST) for digit in path.own[: path.own.index(axis)])
+            whole = lost or path.reach is Reach.ALL
+            path = Path((), path.source, Reach.ALL) if whole else Path(path.own, path.source, Reach.BEFORE)
+        found.setdefault(path, cause)
+    return found
+
+
+def _over(path: Path, axis: str) -> Path:
+    """A path of a state after the last step along the axis."""
+    return Path((), path.source, Reach.ALL) if axis in path.own else path
 
 
 def _parts(nodes: Iterable[Node], facts: Facts) -> dict[str, tuple[tuple[str, Poly], ...]]:

@@ -45,6 +45,7 @@ from ..ops.pairs import Clamp, Maximum, Minimum
 from ..ops.reductions import Max, Mean, Min, Norm, Product, Sum, Variance
 from ..ops.segments import SegmentMax, SegmentSoftmax, SegmentSum
 from ..ops.selection import Concat, Roll, Shift, Slice, Take
+from ..scan import Part, Scan
 from ..structure import affine
 
 INF = math.inf
@@ -92,9 +93,44 @@ def ranges(
             stack.extend(missing)
         elif isinstance(node.op, Size) and free and node.op.size.symbols() & free:
             found[node] = ANY
+        elif isinstance(node.op, Part):
+            found[node] = _members(node.inputs[0], constants, found, free)[node.op.index]
         else:
             found[node] = range_of(node, [found[operand] for operand in node.inputs], constants, found)
     return found
+
+
+def _members(
+    scan: Node, constants: Mapping[str, int | float], found: Mapping[Node, Range], free: frozenset[str]
+) -> list[Range]:
+    """The ranges of what a scan gives: by induction, from ranges of the states that a step keeps them in."""
+    op = scan.op
+    assert isinstance(op, Scan)
+    given = [found[operand] for operand in scan.inputs]
+    starts, rest = given[: op.states], given[op.states :]
+    states = starts
+    while True:
+        inside = dict(zip(op.step.arguments, (*states, *rest), strict=True))
+        ranges(op.step.results, constants, inside, free)
+        results = [inside[result] for result in op.step.results]
+        wider = [_widened(s, hull(start, r)) for s, start, r in zip(states, starts, results, strict=False)]
+        if wider == states:
+            return results
+        states = wider
+
+
+def _widened(kept: Range, needed: Range) -> Range:
+    """A range with both. An end that moves goes to 0 or as far as it can, so that no induction goes on for ever."""
+    low, low_open = _end(kept.low, kept.low_open, needed.low, needed.low_open)
+    high, high_open = _end(-kept.high, kept.high_open, -needed.high, needed.high_open)
+    return Range(low, -high, low_open, high_open)
+
+
+def _end(kept: float, kept_open: bool, needed: float, needed_open: bool) -> tuple[float, bool]:
+    """The lower end of two, and whether it is open."""
+    if needed < kept:
+        return (0.0, False) if needed >= 0 else (-INF, False)
+    return kept, kept_open and (needed_open or needed > kept)
 
 
 def range_of(

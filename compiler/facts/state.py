@@ -9,6 +9,7 @@ from ..graph import Graph, Node
 from ..ops.convolution import Convolution
 from ..ops.cumulative import Cumulative
 from ..ops.selection import Shift, Windows
+from ..scan import Part, Scan
 from ..sizes import ZERO, Poly
 from .dependence import looks_back
 
@@ -39,6 +40,13 @@ def state(graph: Graph, sequence: frozenset[str]) -> State:
 def _kept(node: Node, sequence: frozenset[str]) -> Poly | None:
     """What one operation remembers; None if that grows with the sequence."""
     op = node.op
+    if isinstance(op, Part):
+        return ZERO  # counted with its scan
+    if isinstance(op, Scan):
+        read = node.inputs[op.states + op.slices :]  # in every step
+        grows = any(sequence.intersection(operand.axes) for operand in (*node.inputs[: op.states], *read))
+        along = op.axis in sequence and not any(sequence.intersection(inner.axes) for inner in op.step.nodes())
+        return op.state_size() if along and not grows else None
     if not node.type.batched and not isinstance(op, Cumulative):
         return ZERO  # computed from the position alone
     carried = op.carried(node.type, *(operand.type for operand in node.inputs))

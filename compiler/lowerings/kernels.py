@@ -302,6 +302,13 @@ def over_batch(value: Tensor, rank: int, other: Tensor, other_rank: int) -> Tens
     return value.expand(leading.shape + value.shape[value.dim() - rank :])
 
 
+def over_batches(value: Tensor, rank: int, others: list[Tensor], ranks: list[int]) -> Tensor:
+    """The value as a view with every leading dimension that any of the others has; ranks as in `over_batch`."""
+    for index in range(len(others)):
+        value = over_batch(value, rank, others[index], ranks[index])
+    return value
+
+
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
     """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
 

@@ -19,6 +19,11 @@ def is_new(state: Tensor) -> bool:
     return state.dim() == 1 and state.size(0) == 0
 
 
+def begun(state: Tensor, start: Tensor) -> Tensor:
+    """The state, or where it starts if nothing came before."""
+    return start if is_new(state) else state
+
+
 def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
     """What was kept, and x after it."""
     return x if is_new(kept) else torch.cat([kept, x], dim)

@@ -182,6 +182,10 @@ class Op:
         """Every size that the operation is built with."""
         return tuple(value for value in vars(self).values() if isinstance(value, Poly))
 
+    def inside(self) -> tuple[Any, ...]:
+        """The results of the graph that the operation runs many times; none but recurrences have one."""
+        return ()
+
     # -- cost ------------------------------------------------------------------------------------
 
     def flops(self, result: Type, *operands: Type) -> Poly:

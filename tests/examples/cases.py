@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .references import attnzero, chosen, linear, masked, mixing, softmax, vision
+from .references import attnzero, chosen, linear, masked, mixing, recurrent, softmax, vision
 
 Sizes = Mapping[str, int]
 Shape = tuple[int, ...]
@@ -103,6 +103,11 @@ class Example:
         return {axis: found[axis] for axis in axes}
 
 
+def small(shape: Shape) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64) / 2
+
+
+MEMORY = {"k": small, "theta": lambda shape: fractions(shape) / 5, "eta": fractions, "alpha": fractions}
 SELF = {"M": "N"}
 HEADS = {"C": lambda s: s["H"] * s["E"]}
 GROUPED = {"H": lambda s: s["G"] * s["R"]}
@@ -166,7 +171,29 @@ EXAMPLES: dict[str, Example] = {
     "gated_attention": Example(softmax.gated_attention),
     "gqa_attention": Example(softmax.gqa_attention, GROUPED),
     "additive_attention": Example(softmax.additive_attention),
+    "attention_1pass": Example(
+        softmax.attention_1pass, multiple("M", 2), ({"m0": 2}, {"m0": 1}), bases=(ONE, PRIMES, EQUAL)
+    ),
     "pointer_attention": Example(softmax.pointer_attention),
+    "pointer_decode": Example(
+        recurrent.pointer_decode, {"C4": lambda s: 4 * s["C"]}, ({}, {"steps": 3}, {"steps": 1}, {"steps": 4})
+    ),
+    "feedback_loop_fusion": Example(
+        recurrent.feedback_loop_fusion, {**SELF, "C2": "C", "P": lambda s: 2 * s["C"]}, ({}, {"steps": 1}, {"steps": 5})
+    ),
+    "rescorla_wagner_attention": Example(
+        recurrent.rescorla_wagner_attention, draws={"cs": small, "beta": fractions}
+    ),
+    "titans_linear_memory": Example(
+        recurrent.titans_linear_memory, consts=({}, {"chunk": 3}, {"grad_scale": 0.5}, {"chunk": 4}), draws=MEMORY
+    ),
+    "titans_deep_memory": Example(
+        recurrent.titans_deep_memory, consts=({}, {"chunk": 3}, {}, {"chunk": 4}), draws=MEMORY
+    ),
+    "titans_mac": Example(
+        recurrent.titans_mac, {**multiple("N", 2), "C2": "C"}, ({"segment": 2}, {"segment": 1, "rate": 0.1}),
+        {"wo": lambda shape: small(shape) / 8, "w0": small}, (ONE, PRIMES, EQUAL),
+    ),
     "positional_attention": Example(softmax.positional_attention, {"M": "N", "O": "P"}),
     "oat_pointer_logits": Example(softmax.oat_pointer_logits, {"L": lambda s: s["M"] + 1}, ({}, {"dk": 3})),
     "fourier_karat": Example(softmax.fourier_karat),

@@ -53,6 +53,10 @@ def attention_2pass(q: Tensor, k: Tensor, v: Tensor, *, m0: int = 64) -> Tensor:
     return scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
+def attention_1pass(q: Tensor, k: Tensor, v: Tensor, *, m0: int = 64) -> Tensor:
+    return attention_2pass(q, k, v, m0=m0)
+
+
 def quadrature_attention(q: Tensor, k: Tensor, v: Tensor, w: Tensor) -> Tensor:
     scores = q @ k.mT / math.sqrt(q.shape[-1])
     weights = w[..., None, :] * torch.exp(scores - scores.detach().amax(-1, keepdim=True))

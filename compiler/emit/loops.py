@@ -1,0 +1,211 @@
+"""The methods of a recurrence: one step, and the loop that takes it along the axis."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from .. import pyast
+from ..graph import Node
+from ..scan import Argument, Scan
+from ..types import Kind, Type
+from . import tidy
+from .body import Body, Frame, Loop
+from .dtypes import complex_dtype, wide_dtype
+from .holdings import Holdings, dynamic_nodes, fixed_nodes
+from .layout import Function, Line, header
+from .names import LOCAL_RESERVED, Names
+
+
+@dataclass
+class Loops:
+    """Makes the methods of the recurrences of one module, those inside others first."""
+
+    held: Holdings
+
+    def __post_init__(self) -> None:
+        self.made: dict[Scan, Loop] = {}
+        self.functions: list[Function] = []
+        self.helpers: dict[str, None] = {}
+
+    def __call__(self, scan: Scan) -> Loop:
+        if scan not in self.made:
+            step, loop, numbers, typed = _Methods(self, scan).functions()
+            self.functions += [step, loop]
+            self.made[scan] = Loop(self.held.loops[scan], numbers, typed)
+        return self.made[scan]
+
+
+class _Methods:
+    """The two methods of one recurrence."""
+
+    def __init__(self, loops: Loops, scan: Scan) -> None:
+        self.loops, self.held = loops, loops.held
+        self.op, self.step = scan, scan.step
+        self.name = self.held.loops[scan]
+        self.names = Names(LOCAL_RESERVED | self.held.library)
+        self.arguments: dict[Node, str] = {}
+        for argument in self.step.arguments:
+            assert isinstance(argument.op, Argument)
+            self.arguments[argument] = self.names.take(argument.op.name)
+
+    def functions(self) -> tuple[Function, Function, tuple[str, ...], bool]:
+        """The step, the loop, the sizes that both take besides tensors, and whether they take a dtype."""
+        exact = [a for a in self.arguments if a.type.kind in (Kind.REAL, Kind.COMPLEX)]
+        body = Body(self._frame(exact))
+        body.compute([*self.step.arguments, *self.step.nodes()])
+        results = [body.tensor(node) for node in self.step.results]
+        statements, closing = tidy.inline(body.statements, results)
+        numbers = {name: self.names.take(name) for name in body.passed}
+        places = {f"{name}%size": pyast.name(taken) for name, taken in numbers.items()}
+        for statement in statements:
+            statement.value = tidy.replace(statement.value, places)
+        results = [tidy.replace(result, places) for result in results]
+        tidy.rename(statements, results, self.names)
+        read = tidy.names_in(*(statement.value for statement in statements), *results)
+        self.loops.helpers.update(body.helpers)
+        typed = not exact and bool({"dtype", "wide", "complex_dtype"} & read)
+        real = self._real(exact)
+        lines = []
+        if "wide" in read:
+            lines.append(Line(pyast.assign("wide", wide_dtype(real))))
+        if "complex_dtype" in read:
+            lines.append(Line(pyast.assign("complex_dtype", complex_dtype(real))))
+        lines += [Line(pyast.assign(s.name, s.value), s.comments) for s in statements]
+        lines.append(Line(ast.Return(_together(results)), closing))
+        extra = [(taken, "int") for taken in numbers.values()] + [("dtype", "torch.dtype")] * typed
+        signature = [("self", None), *((name, "Tensor") for name in self.arguments.values()), *extra]
+        step = Function(
+            header(f"{self.name}_step", signature, _returns(len(results))), self._summary("One step along"), lines
+        )
+        passed = [name for name, _ in extra]
+        self.names = Names(LOCAL_RESERVED | self.held.library)
+        self.names.claim([*self.arguments.values(), *passed])
+        length = (self.op.axis,) if not self.op.slices and self.op.axis not in self.held.references else ()
+        missing = tuple(axis for axis in length if axis not in numbers)
+        signature += [(self.names.take(axis), "int") for axis in missing]
+        loop = Function(header(self.name, signature, _returns(len(results))), self._summary("All steps along"),
+                        self._loop(passed, signature))  # fmt: skip
+        return step, loop, (*numbers, *missing), typed
+
+    def _frame(self, exact: list[Node]) -> Frame:
+        nodes = self.step.nodes()
+        first = next(iter(self.arguments.values()))
+        return Frame(
+            reference=self.held.references,
+            stored={argument: pyast.name(name) for argument, name in self.arguments.items()},
+            names=self.held.graph.names,
+            notes={},
+            fixed=fixed_nodes(nodes),
+            dynamic=dynamic_nodes(nodes, self.held.plan),
+            real=self._real(exact),
+            wide=pyast.name("wide"),
+            complex=pyast.name("complex_dtype"),
+            device=pyast.name(f"{first}.device"),
+            loops=self.loops,
+        )
+
+    def _real(self, exact: list[Node]) -> ast.expr:
+        if not exact:
+            return pyast.name("dtype")
+        argument = pyast.name(self.arguments[exact[0]])
+        if exact[0].type.kind is Kind.COMPLEX:
+            argument = ast.Attribute(argument, "real", ast.Load())
+        return ast.Attribute(argument, "dtype", ast.Load())
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
+        op, names = self.op, self.names
+        taken = [*self.arguments.values()]
+        states, slices = taken[: op.states], taken[op.states : op.states + op.slices]
+        lines: list[ast.stmt] = self._starts(slices)
+        entries = {name: names.take(f"{name}_entries") for name in slices}
+        for name, split in entries.items():
+            argument = next(a for a, n in self.arguments.items() if n == name)
+            unbound = pyast.method(pyast.name(name), "unbind", -1 - argument.type.rank)
+            lines.append(pyast.assign(split, unbound))
+        outputs = self.step.results[op.states :]
+        yielded = [names.take(self.held.graph.names.get(node, "output")) for node in outputs]
+        stacks = [names.take(f"{name}_steps") for name in yielded]
+        for stack in stacks:
+            target = ast.Name(stack, ast.Store())
+            lines.append(ast.AnnAssign(target, ast.parse("list[Tensor]", mode="eval").body, pyast.constant([]), 1))
+        index = names.take(op.axis.lower()) if slices else "_"
+        count: ast.expr
+        if slices:
+            count = pyast.call("len", pyast.name(entries[slices[0]]))
+        elif op.axis in self.held.references:
+            count = self.held.references[op.axis]
+        else:
+            count = pyast.name(next(name for name, kind in reversed(signature) if kind == "int"))
+        given: list[ast.expr] = []
+        for name in taken:
+            entry: ast.expr = pyast.name(entries.get(name, name))
+            given.append(ast.Subscript(entry, pyast.name(index), ast.Load()) if name in entries else entry)
+        given += [pyast.name(name) for name in passed]
+        fresh = {state: names.take(f"next_{self.arguments[state]}") for state in self._from_nothing()}
+        updated = [fresh.get(argument, name) for argument, name in self.arguments.items()][: op.states]
+        targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in (*updated, *yielded)]
+        target = targets[0] if len(targets) == 1 else ast.Tuple(targets, ast.Store())
+        body: list[ast.stmt] = [ast.Assign([target], pyast.call(f"self.{self.name}_step", *given), lineno=0)]
+        for state, name in fresh.items():
+            rank, old = pyast.constant(state.type.rank), self.arguments[state]
+            self.loops.helpers["over_batch"] = None
+            whole = pyast.call("over_batch", pyast.name(name), rank, pyast.name(old), rank)
+            body.append(pyast.assign(old, whole))
+        for stack, value in zip(stacks, yielded, strict=True):
+            body.append(ast.Expr(pyast.method(pyast.name(stack), "append", pyast.name(value))))
+        steps = pyast.call("range", count)
+        lines.append(ast.For(ast.Name(index, ast.Store()), steps, body, [], lineno=0))
+        stacked = [
+            pyast.call("torch.stack", pyast.name(stack), -1 - node.type.rank)
+            for stack, node in zip(stacks, outputs, strict=True)
+        ]
+        lines.append(ast.Return(_together([*map(pyast.name, states), *stacked])))
+        return [Line(ast.fix_missing_locations(line)) for line in lines]
+
+    def _starts(self, slices: list[str]) -> list[ast.stmt]:
+        """The states before the first step, over the batch of all that the steps read."""
+        batched = [(name, a.type.rank + (name in slices)) for a, name in self.arguments.items() if a.type.batched]
+        if len(batched) < 2:
+            return []
+        lines: list[ast.stmt] = []
+        for argument, name in [*self.arguments.items()][: self.op.states]:
+            others = [(pyast.name(other), rank) for other, rank in batched if other != name]
+            values = ast.List([value for value, _ in others], ast.Load())
+            ranks = pyast.constant([rank for _, rank in others])
+            self.loops.helpers["over_batches"] = None
+            call = pyast.call("over_batches", pyast.name(name), argument.type.rank, values, ranks)
+            lines.append(pyast.assign(name, call))
+        return lines
+
+    def _from_nothing(self) -> list[Node]:
+        """The states whose next value is made from no state: it may have a smaller batch than the first."""
+        states = self.step.arguments[: self.op.states]
+        fed: set[Node] = set(states)
+        for node in self.step.nodes():
+            if any(operand in fed for operand in node.inputs):
+                fed.add(node)
+        made = zip(states, self.step.results, strict=False)
+        return [state for state, result in made if result not in fed and state.type.batched]
+
+    def _summary(self, what: str) -> str:
+        def shape(name: str, type_: Type, along: bool) -> str:
+            axes = ", ".join((*(("...",) if type_.batched else ()), *((self.op.axis,) if along else ()), *type_.axes))
+            return f"{name} [{axes}]" + ("" if type_.kind is Kind.REAL else f" {type_.kind.value}")
+
+        whole = what.startswith("All")
+        shown = []
+        for index, (argument, name) in enumerate(self.arguments.items()):
+            sliced = self.op.states <= index < self.op.states + self.op.slices
+            shown.append(shape(name, argument.type, whole and sliced))
+        return f"{what} {self.op.axis}: {', '.join(shown)}."
+
+
+def _together(values: list[ast.expr]) -> ast.expr:
+    return values[0] if len(values) == 1 else ast.Tuple(values, ast.Load())
+
+
+def _returns(count: int) -> str:
+    return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
