@@ -187,6 +187,9 @@ EXAMPLES: dict[str, Example] = {
     "titans_linear_memory": Example(
         recurrent.titans_linear_memory, consts=({}, {"chunk": 3}, {"grad_scale": 0.5}, {"chunk": 4}), draws=MEMORY
     ),
+    "titans_linear_memory_chunked": Example(
+        recurrent.titans_linear_memory_chunked, consts=({}, {"chunk": 3}, {"chunk": 1}, {"chunk": 4}), draws=MEMORY
+    ),
     "titans_deep_memory": Example(
         recurrent.titans_deep_memory, consts=({}, {"chunk": 3}, {}, {"chunk": 4}), draws=MEMORY
     ),

@@ -37,8 +37,9 @@ def _learn(
         if n % chunk == 0:
             anchors = weights
         leaves = [a.detach().requires_grad_() if not a.requires_grad else a for a in anchors]
-        loss = loss_scale * (model(leaves, k[..., n, :]) - v[..., n, :]).square().sum()
-        gradients = torch.autograd.grad(loss, leaves, create_graph=True)
+        with torch.enable_grad():
+            loss = loss_scale * (model(leaves, k[..., n, :]) - v[..., n, :]).square().sum()
+            gradients = torch.autograd.grad(loss, leaves, create_graph=True)
         step, keep, forget = (x[..., n, None, None] for x in (theta, eta, alpha))
         momenta = [keep * s - step * g for s, g in zip(momenta, gradients, strict=True)]
         weights = [(1 - forget) * w + s for w, s in zip(weights, momenta, strict=True)]
