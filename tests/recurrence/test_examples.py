@@ -29,6 +29,7 @@ REFUSED = {
     "nprf_rpe_attention_causal": "fixes the length",
     "sf_attention": "`N` reads the length",
     "sigmoid_attention_causal": "`M` reads the length",
+    "titans_linear_memory_chunked": "reads the length",
     "tcpa_mask": "`N` reads the length",
     "titans_mag": "the length of `M` depends on that of the sequence",
     "unified_token_mixing_conv": "fixes the length",

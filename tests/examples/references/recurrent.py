@@ -21,6 +21,7 @@ def rescorla_wagner_attention(ts: Tensor, cs: Tensor, us: Tensor, beta: Tensor) 
     return torch.tril(ts @ cs.mT) @ added
 
 
+@torch.enable_grad()  # also where a test wants no gradient of the result
 def _learn(
     model: Callable[[Memory, Tensor], Tensor],
     start: Memory,
@@ -37,9 +38,8 @@ def _learn(
         if n % chunk == 0:
             anchors = weights
         leaves = [a.detach().requires_grad_() if not a.requires_grad else a for a in anchors]
-        with torch.enable_grad():
-            loss = loss_scale * (model(leaves, k[..., n, :]) - v[..., n, :]).square().sum()
-            gradients = torch.autograd.grad(loss, leaves, create_graph=True)
+        loss = loss_scale * (model(leaves, k[..., n, :]) - v[..., n, :]).square().sum()
+        gradients = torch.autograd.grad(loss, leaves, create_graph=True)
         step, keep, forget = (x[..., n, None, None] for x in (theta, eta, alpha))
         momenta = [keep * s - step * g for s, g in zip(momenta, gradients, strict=True)]
         weights = [(1 - forget) * w + s for w, s in zip(weights, momenta, strict=True)]
