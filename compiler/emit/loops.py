@@ -147,7 +147,7 @@ class _Methods:
         fresh = {state: names.take(f"next_{self.arguments[state]}") for state in self._from_nothing()}
         updated = [fresh.get(argument, name) for argument, name in self.arguments.items()][: op.states]
         targets: list[ast.expr] = [ast.Name(name, ast.Store()) for name in (*updated, *yielded)]
-        target = targets[0] if len(targets) == 1 else ast.Tuple(targets, ast.Store())
+        target: ast.expr = targets[0] if len(targets) == 1 else ast.Tuple(targets, ast.Store())
         body: list[ast.stmt] = [ast.Assign([target], pyast.call(f"self.{self.name}_step", *given), lineno=0)]
         for state, name in fresh.items():
             rank, old = pyast.constant(state.type.rank), self.arguments[state]
