@@ -18,6 +18,7 @@ from attngraph.compiler import lowerings
 from attngraph.compiler.graph import Graph
 from attngraph.compiler.ops.base import Op
 from attngraph.compiler.pipeline import check_source
+from attngraph.compiler.scan import Scan, deep
 from attngraph.exchange import GraphFormatError, _operations, from_json, to_json
 from attngraph.grammar.source import Source
 from benchmarks import examples
@@ -40,7 +41,9 @@ def test_every_example_survives_the_round_trip() -> None:
         again = from_json(text)
         assert again.digest() == graph.digest(), name
         assert [node.type for node in again] == [node.type for node in graph], name
-        assert sorted(again.names.values()) == sorted(n for node, n in graph.names.items() if node in set(graph)), name
+        steps = [node.op.step for node in deep(graph) if isinstance(node.op, Scan)]
+        inside = {*deep(graph), *(argument for step in steps for argument in step.arguments)}
+        assert sorted(again.names.values()) == sorted(n for node, n in graph.names.items() if node in inside), name
         assert to_json(again) == text, name
 
 
