@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import Any
 
 from ..grammar import ast
@@ -47,10 +47,7 @@ def placed(node: Any, source: Source) -> Any:
         return Span(node.start, node.end, source)
     if isinstance(node, tuple):
         return tuple(placed(item, source) for item in node)
-    names = _names(type(node))
-    return type(node)(**{name: placed(getattr(node, name), source) for name in names}) if names else node
-
-
-@lru_cache(maxsize=100)
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind)) if hasattr(kind, "__dataclass_fields__") else ()
+    if not is_dataclass(node):
+        return node
+    kind: Any = type(node)
+    return kind(**{each.name: placed(getattr(node, each.name), source) for each in fields(node)})
