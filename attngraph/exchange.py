@@ -218,7 +218,10 @@ def _fields(name: str) -> Mapping[str, object]:
 @cache
 def _operations() -> Mapping[str, type[Op]]:
     """Every operation of a formula, and those that only plans have, by class name."""
-    from .compiler import plan  # names every lowering
+    from .compiler import plan  # with these it names every lowering
+    from .compiler.lowerings import flex, memory
+
+    assert flex.__package__ == memory.__package__
 
     package = f"{plan.__package__}.lowerings."
     found, classes = {op.__name__: op for op in (*OPS, Argument, Scan, Part)}, [Op]
