@@ -69,6 +69,7 @@ class Formula:
     derived: sizes of all other axes, over fixed and bound axes and constants.
     relations: what must hold at call time and is not proved.
     origins: where in the text a node was first written.
+    introduced: axes of `derived` that a plan made; the text does not know them.
     called: the formulas whose text was read in place of a call, in the order of the calls.
     """
 
@@ -90,6 +91,7 @@ class Formula:
     claims: tuple[Claim, ...]
     origins: Mapping[Node, Span]
     called: tuple[Definition, ...] = ()
+    introduced: frozenset[str] = frozenset()
 
     @property
     def docstring(self) -> str:

@@ -91,6 +91,7 @@ def _term(term: Term, common: list[Factor], axes: tuple[str, ...], setting: Sett
         only_here=setting.only_here,
         couples=setting.couples,
         product=partial(_multiply, axes, setting),
+        size=setting.size,
     )
     for match in PORTFOLIO:
         made = match(request)

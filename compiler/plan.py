@@ -80,9 +80,13 @@ def for_constants(
         for name, value in (consts or {}).items()
         if isinstance(value, type(formula.constants.get(name))) and value != formula.constants[name]
     }
-    if not other or graph is formula.graph or not all(map(isfinite, other.values())):
+    if not other or not all(map(isfinite, other.values())):
         return formula, graph, steps
-    made = plan(replace(formula, constants={**formula.constants, **other}))
+    derived = {axis: size for axis, size in formula.derived.items() if axis not in formula.introduced}
+    text = replace(formula, derived=derived)
+    if graph is formula.graph:
+        return text, graph, steps
+    made = plan(replace(text, constants={**formula.constants, **other}))
     return made.formula, made.graph, made.steps
 
 
@@ -92,7 +96,7 @@ class _Planner:
         self.builder = formula.builder
         self.sequence = Counted(formula)
         self.users = _users(formula.graph)
-        known = {*formula.fixed, *formula.bound, *formula.derived, *formula.constants}
+        known = {*formula.fixed, *formula.bound, *formula.derived, *formula.introduced, *formula.constants}
         for node in self.users:
             known.update(node.axes)
         self.names = Names(known)
@@ -123,7 +127,8 @@ class _Planner:
             for axis, size in self.names.sizes.items():
                 facts = facts.define(Poly.symbol(axis), size) or facts
                 derived[axis] = size
-            formula = replace(formula, facts=facts, derived=derived)
+            introduced = formula.introduced.union(self.names.sizes)
+            formula = replace(formula, facts=facts, derived=derived, introduced=introduced)
         steps = tuple(sorted(self.steps, key=lambda step: step.span))
         return Plan(formula, graph, self.origins, steps)
 

@@ -172,6 +172,18 @@ def sum_of_pairs(query: Tensor, key: Tensor, weight: Tensor, function: str, rows
     return torch.matmul(value, weight.unsqueeze(-2).unsqueeze(-1)).squeeze(-1)
 
 
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scaled: bool
+) -> Tensor:
+    """out[n] = sum over m of softmax over m of (query[n] . key[m] + mask[n, m]) value[m], for [N, D], [M, D], [M, E].
+
+    scaled: scores are divided by sqrt(D).
+    """
+    return torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal, scale=None if scaled else 1.0
+    )
+
+
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
     """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
 

@@ -46,7 +46,7 @@ class FusedSoftmax(Lowering):
     absorbs: ClassVar[bool] = True
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "value")
     optional: ClassVar[tuple[str, ...]] = ("mask", "bias")
-    kernel: ClassVar[str] = "scaled_dot_product_attention"
+    kernel: ClassVar[str] = "fused_attention"
     query: str
     key: str
     inner: str
@@ -78,22 +78,18 @@ class FusedSoftmax(Lowering):
             tensors[2] = pyast.method(tensors[2], "unsqueeze", -1)
         elif len(self.outer) > 1:
             tensors[2] = pyast.method(tensors[2], "flatten", -len(self.outer))
-        keywords: dict[str, object] = {}
+        mask: ast.expr = pyast.constant(None)
         pair = (*self.batch, self.query, self.key)
         for operand in operands[3:]:
-            keywords["attn_mask"] = emitter.align(operand, pair)
+            mask = emitter.align(operand, pair)
             paired = {*operands[0].type.axes, *operands[1].type.axes}
             if operand.type.batched or not set(operand.type.axes) <= paired:
                 # torch adds the mask to the scores in place: they must have every batch dimension of the mask
-                tensors[0] = pyast.call(emitter.helper("over_batch"), tensors[0], 2, keywords["attn_mask"], 2)
+                tensors[0] = pyast.call(emitter.helper("over_batch"), tensors[0], 2, mask, 2)
         if self.late:
             late = pyast.call(emitter.helper("causal_attention"), *tensors, self.scaled)
             return unflattened(emitter, late, self.outer)
-        if self.causal:
-            keywords["is_causal"] = True
-        if not self.scaled:
-            keywords["scale"] = 1.0
-        fused = pyast.call("nn.functional.scaled_dot_product_attention", *tensors, **keywords)
+        fused = pyast.call(emitter.helper(self.kernel), *tensors, mask, self.causal, self.scaled)
         return unflattened(emitter, fused, self.outer)
 
 
@@ -133,7 +129,7 @@ def match(request: Request) -> Node | str:
     own = [axis for axis in left.axes if axis not in right.axes and axis not in keyed and axis != inner]
     if not own:
         return "the values depend on every axis of the queries"
-    n = own[-1]  # the others, as groups of heads, are batch axes
+    n = max(reversed(own), key=request.size)  # the others, as groups of heads, are batch axes
     if inner in {axis for factor in others for axis in factor.axes}:
         return "another factor has the axis that the scores contract"
     values = [factor for factor in others if n not in factor.axes]

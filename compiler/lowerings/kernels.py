@@ -309,6 +309,41 @@ def over_batches(value: Tensor, rank: int, others: list[Tensor], ranks: list[int
     return value
 
 
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scaled: bool
+) -> Tensor:
+    """out[n] = sum over m of softmax over m of (query[n] . key[m] + mask[n, m]) value[m], for [N, D], [M, D], [M, E].
+
+    scaled: scores are divided by sqrt(D). torch's fused kernels take exactly two leading dimensions, the same
+    for all, and on a processor values as wide as queries; otherwise it would store the map. What differs is
+    brought to that.
+    """
+    width, columns = query.size(-1), value.size(-1)
+    leading = query.shape[:-2]
+    alike = query.dim() == 4 and key.shape[:-2] == leading and value.shape[:-2] == leading
+    if alike and (width == columns or query.is_cuda) and (mask is None or mask.dim() != 3):
+        scale = width**-0.5 if scaled else 1.0
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, scale=scale
+        )
+    if scaled:
+        query = query * width**-0.5
+    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+    if width < columns and not query.is_cuda:
+        query = torch.nn.functional.pad(query, [0, columns - width])
+        key = torch.nn.functional.pad(key, [0, columns - width])
+    if columns < width and not query.is_cuda:
+        value = torch.nn.functional.pad(value, [0, width - columns])
+    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0].shape[:-2]
+    q = query.expand(leading + query.shape[-2:]).flatten(0, -3).unsqueeze(0)
+    k = key.expand(leading + key.shape[-2:]).flatten(0, -3).unsqueeze(0)
+    v = value.expand(leading + value.shape[-2:]).flatten(0, -3).unsqueeze(0)
+    if mask is not None and mask.dim() > 2:
+        mask = mask.expand(leading + mask.shape[-2:]).flatten(0, -3).unsqueeze(0)
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=1.0)
+    return out[..., :columns].squeeze(0).unflatten(0, leading).squeeze(0)
+
+
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
     """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
 

@@ -18,6 +18,7 @@ class Request:
     only_here: whether nothing but this sum reads a value, so that it need not be stored.
     couples: whether a value is itself as large as the map of two sequence axes.
     product: multiplies factors and sums axes that only they carry, in the cheapest order.
+    size: the representative size of an axis; sequence axes are long.
     """
 
     factors: tuple[Factor, ...]
@@ -29,3 +30,4 @@ class Request:
     only_here: Callable[[Node], bool]
     couples: Callable[[Node], bool]
     product: Callable[[list[Factor], frozenset[str]], Node]
+    size: Callable[[str], float]

@@ -45,10 +45,10 @@ class _Padding(Layout):
         count = pyast.call("torch.arange", emitter.size(Poly.symbol(self.target)), device=emitter.device())
         places = count if not self.before else pyast.binary("-", count, emitter.size(self.before))
         last = emitter.size(Poly.symbol(self.source) - 1)
-        inside = self.inside(places, emitter.size(Poly.symbol(self.source)), last)
-        return pyast.call("torch.index_select", x.expression, dimension(x.type.axes, self.source), inside)
+        read = self.read(places, emitter.size(Poly.symbol(self.source)), last)
+        return pyast.call("torch.index_select", x.expression, dimension(x.type.axes, self.source), read)
 
-    def inside(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
+    def read(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
         """The position of the axis that a position before, in or after it reads."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class CircularPadding(_Padding):
 
     spelling: ClassVar[str] = "pad_circular"
 
-    def inside(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
+    def read(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
         return pyast.binary("%", places, size)
 
 
@@ -80,7 +80,7 @@ class ReflectedPadding(_Padding):
 
     spelling: ClassVar[str] = "pad_reflect"
 
-    def inside(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
+    def read(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
         period = pyast.call("max", pyast.binary("*", 2, last), 1)
         folded = pyast.binary("-", pyast.binary("%", places, period), last)
         return pyast.binary("-", last, pyast.method(folded, "abs"))
@@ -97,5 +97,5 @@ class ReplicatedPadding(_Padding):
 
     spelling: ClassVar[str] = "pad_replicate"
 
-    def inside(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
+    def read(self, places: ast.expr, size: ast.expr, last: ast.expr) -> ast.expr:
         return pyast.method(places, "clamp", 0, last)

@@ -46,7 +46,7 @@ KERNELS = (
     "banded_attention",
     "windowed_attention",
     "toeplitz_product",
-    "scaled_dot_product_attention",
+    "fused_attention",
 )
 
 LINEAR = (
@@ -443,8 +443,7 @@ TRANSFORMS = (
             "where M = N",
             "return where(abs(pos(N) - pos(M)) <= 3, q @ k^T, 0) @ v",
         ),
-        "O(N*log(N))",
-        ("toeplitz_product",),
+        "O(N)",
     ),
 )
 
@@ -459,7 +458,7 @@ FUSED = (
             result="[H, N, E]",
         ),
         "O(N*M)",
-        ("scaled_dot_product_attention",),
+        ("fused_attention",),
         written="O(N*M)",
         tied=False,
     ),
@@ -473,7 +472,7 @@ FUSED = (
             result="[H, N, E]",
         ),
         "O(N^2)",
-        ("scaled_dot_product_attention",),
+        ("fused_attention",),
     ),
     Case(
         "biased_softmax",
@@ -487,7 +486,7 @@ FUSED = (
             result="[H, N, E]",
         ),
         "O(N^2)",
-        ("scaled_dot_product_attention",),
+        ("fused_attention",),
     ),
 )
 

@@ -232,7 +232,7 @@ LOCAL = (
         "const W = 2.5",
         "return softmax[M](q @ k^T, mask=abs(pos(N) - pos(M)) <= W) @ v",
         order="O(N^2)",
-        ops=("scaled_dot_product_attention",),
+        ops=("fused_attention",),
     ),
     _miss(
         "windows_of_different_widths",
@@ -240,7 +240,7 @@ LOCAL = (
         "where M = N",
         "return softmax[M](q @ k^T, mask=pos(N) // 4 == pos(M) // 2) @ v",
         order="O(N^2)",
-        ops=("scaled_dot_product_attention",),
+        ops=("fused_attention",),
     ),
     _miss(
         "windows_that_differ",
@@ -248,7 +248,7 @@ LOCAL = (
         "where M = N",
         "return softmax[M](q @ k^T, mask=pos(N) // 4 != pos(M) // 4) @ v",
         order="O(N^2)",
-        ops=("scaled_dot_product_attention",),
+        ops=("fused_attention",),
     ),
 )
 

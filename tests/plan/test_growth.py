@@ -19,13 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from attngraph.compiler.emit.arguments import complete, constructor_arguments
+from attngraph.compiler.emit.arguments import constructor_arguments
 from attngraph.compiler.emit.settle import plan_sizes
 from attngraph.compiler.errors import CompileError
-from attngraph.compiler.example import example_inputs, example_sizes
+from attngraph.compiler.example import example_inputs
 from attngraph.compiler.facts.cost import Sequence
-from attngraph.compiler.formula import Formula
-from attngraph.compiler.lowerings.fused import FusedSoftmax
 from attngraph.compiler.module import compile as build
 from attngraph.compiler.report import Report
 from attngraph.compiler.sizes import Growth
@@ -94,10 +92,7 @@ def run(report: Report, length: int) -> Run:
     assert plan is not None
     sequence = Sequence(formula)
     sizes, constants = near(report, sequence, length)
-    inputs = example_inputs(formula, _even(formula, sizes, constants), constants)
-    if any(isinstance(node.op, FusedSoftmax) and not node.op.batch for node in plan):
-        # torch's fused kernels for processors take four dimensions; of three they store the map
-        inputs = tuple(x.unsqueeze(1) for x in inputs)
+    inputs = example_inputs(formula, sizes, constants)
     module = build(
         formula, plan, sizes={axis: sizes[axis] for axis in sizes if axis in formula.fixed}, consts=constants
     )
@@ -134,18 +129,6 @@ def near(report: Report, sequence: Sequence, length: int) -> tuple[dict[str, int
     raise AssertionError(f"{report.name}: no sizes near {length}")
 
 
-def _even(formula: Formula, sizes: Mapping[str, int], constants: Mapping[str, int | float]) -> dict[str, int]:
-    """The sizes, with 4 features where the formula allows: torch has kernels for queries and values of one width."""
-    known = dict(sizes)
-    for axis in dict.fromkeys(axis for node in formula.inputs for axis in node.axes):
-        if axis not in known and axis not in formula.derived and not complete(formula, {**known, axis: 4}, constants):
-            known[axis] = 4
-    try:
-        return example_sizes(formula, known, constants)
-    except CompileError:
-        return dict(sizes)
-
-
 def lengths(report: Report) -> tuple[int, ...]:
     assert report.formula is not None
     assert report.compiled is not None
@@ -168,9 +151,6 @@ def ratio(order: Iterable[Growth], before: Mapping[str, int], after: Mapping[str
 HELD = {
     "gqa_attention": "a mask of the call is turned into numbers, [N, M], which the plan counts as given",
     "masked_attention": "the same",
-    "minimal_multihead_symmetric": "torch's fused kernel for processors needs values as wide as the queries",
-    "moa_attention": "it takes four dimensions; with two axes of heads there are five",
-    "sparse_query_attention": "there are five dimensions, too",
 }
 
 
