@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from .graph import Builder, Node, topological
 from .lowerings.additive import FUNCTIONS, SumOfPairs
@@ -23,6 +24,7 @@ from .ops.normalisations import Softmax
 from .ops.pairs import Maximum
 from .ops.reductions import Sum
 from .ops.selection import Take
+from .scan import Region, Scan
 from .sizes import Poly
 
 
@@ -33,10 +35,16 @@ def dense(outputs: Sequence[Node], builder: Builder) -> list[Node]:
         operands = [made[operand] for operand in node.inputs]
         rule = _DENSE.get(type(node.op))
         if rule is None:
-            made[node] = builder.make(node.op, *operands)
+            made[node] = builder.make(_with_dense_step(node.op, builder), *operands)
         else:
             made[node] = _laid_out(rule(node, operands, builder), node, builder)
     return [made[output] for output in outputs]
+
+
+def _with_dense_step(op: Op, builder: Builder) -> Op:
+    if not isinstance(op, Scan):
+        return op
+    return replace(op, step=Region(op.step.arguments, tuple(dense(op.step.results, builder))))
 
 
 def _laid_out(value: Node, node: Node, builder: Builder) -> Node:

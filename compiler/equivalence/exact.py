@@ -7,9 +7,12 @@ they decide, and the rest is arithmetic. An operation without a rule here is an 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ..graph import Node, topological
 from ..ops.base import Op
+from ..scan import Part, Scan
+from . import recurrences
 from .elements import ELEMENTS, elementwise
 from .movement import MOVEMENTS
 from .opaque import opaque
@@ -19,10 +22,14 @@ from .values import Rule, Setting, TooLarge, Value
 MAX_ELEMENTS = 200_000
 
 
-def evaluate(outputs: Sequence[Node], setting: Setting) -> list[Value]:
-    """The values of nodes. Errors: TooLarge; KeyError for a size that is not given."""
-    found: dict[Node, Value] = {}
+def evaluate(
+    outputs: Sequence[Node], setting: Setting, given: Mapping[Node, Value] = MappingProxyType({})
+) -> list[Value]:
+    """The values of nodes; given: those that are known. Errors: TooLarge; KeyError for a size that is not given."""
+    found = dict(given)
     for node in topological(outputs):
+        if node in found:
+            continue
         count = 1
         for length in setting.shape(_touched(node)):
             count *= length
@@ -41,4 +48,8 @@ def _touched(node: Node) -> list[str]:
     return list({*node.axes, *(axis for operand in node.inputs for axis in operand.axes)})
 
 
-RULES: Mapping[type[Op], Rule] = {**ELEMENTS, **TOTALS, **MOVEMENTS}
+def _scan(node: Node, operands: list[Value], setting: Setting) -> Value:
+    return recurrences.scan(node, operands, setting, evaluate)
+
+
+RULES: Mapping[type[Op], Rule] = {**ELEMENTS, **TOTALS, **MOVEMENTS, Scan: _scan, Part: recurrences.part}

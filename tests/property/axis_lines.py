@@ -136,9 +136,9 @@ def _border(p: Program, name: str) -> Value | None:
 def _pooling(p: Program, name: str) -> Value | None:
     x = p.real(1)
     axis = p.choose(x.axes)
-    if name == "adaptive_pool":
+    if name in ("adaptive_pool", "resize"):
         count = p.number(1, 4)
-        how = ""
+        how = f", aligned={p.number(0, 1)}" if name == "resize" else ""
     else:
         window = p.number(1, 3)
         count = (p.sizes[axis] + window - 1) // window
@@ -230,7 +230,7 @@ LINES: Mapping[str, Line] = {
     **dict.fromkeys(("shift", "roll"), _moved),
     "pad": _pad,
     **dict.fromkeys(("pad_circular", "pad_reflect", "pad_replicate"), _border),
-    **dict.fromkeys(("avg_pool", "max_pool", "adaptive_pool"), _pooling),
+    **dict.fromkeys(("avg_pool", "max_pool", "adaptive_pool", "resize"), _pooling),
     **dict.fromkeys(("segment_sum", "segment_softmax", "segment_max"), _segments),
     **dict.fromkeys(("windows", "fold"), _windows),
     **dict.fromkeys(("conv", "conv_transpose"), _convolution),
