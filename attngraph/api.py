@@ -139,9 +139,10 @@ def compile(
     sizes: sizes of axes that parameters and buffers carry, in elements, as far as facts do not give
         them. Every other size stays dynamic.
     consts: values that override those of `const` lines.
-    target: eager runs the generated source; torchscript, inductor (torch.compile), flex (the same with FlexAttention), export (torch.export), aoti
-        (machine code, by AOTInductor) and onnx (run by onnxruntime) are made from the same source. The last two
-        have no gradients. `module.notes` says what a target runs in place of algorithms that it cannot carry.
+    target: eager runs the generated source; torchscript, inductor (torch.compile), flex (the same with FlexAttention),
+        export (torch.export), aoti (machine code, by AOTInductor) and onnx (run by onnxruntime) are made from the
+        same source. The last two have no gradients. `module.notes` says what a target runs in place of algorithms
+        that it cannot carry.
     form: auto is what the compiler finds best. dense evaluates the text as it stands. linear, chunked and recurrent
         insist that it is that: time and memory linear in the sequence, chunks with a carried state, or position by
         position with a state of fixed size.
@@ -227,9 +228,10 @@ def equivalent(left: Formula | str | os.PathLike[str], right: Formula | str | os
     left, right: a Formula, the text of one, or the path of a file. Inputs meet by name, or by position where the names
     differ; parameters, buffers and constants by name, and constants have their defaults.
 
-    A proof says what it rests on (`method`, `confidence`); a refutation has a `counterexample` with sizes, seed, position
-    and both values; an open case says why.
-    Errors: FormulaError when a formula has mistakes; CompileError for sizes that cannot be found; ImportError without torch.
+    A proof says what it rests on (`method`, `confidence`); a refutation has a `counterexample` with sizes, seed,
+    position and both values; an open case says why.
+    Errors: FormulaError when a formula has mistakes; CompileError for sizes that cannot be found; ImportError
+    without torch.
     """
     sides = [_typed(_formula(formula)) for formula in (left, right)]
     from .compiler.equivalence import Side

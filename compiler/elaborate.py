@@ -522,7 +522,11 @@ class _Elaborator:
         if other is not None:
             arguments = self._read_arguments(call)
             self.scope.problem(
-                "AG269", call.function_span, name=name, takes=other.brackets.value, example=other.brackets.example(name),
+                "AG269",
+                call.function_span,
+                name=name,
+                takes=other.brackets.value,
+                example=other.brackets.example(name),
                 help=_brackets_help(call, arguments, other.brackets),
             )  # fmt: skip
             return None

@@ -33,8 +33,8 @@ COMPILER_LAYERS = (
         "structure", "types",
     ),
     (
-        "blocks", "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules", "scalars",
-        "scope", "separation",
+        "blocks", "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules",
+        "scalars", "scope", "separation",
     ),
     ("facts.state", "lowerings", "normal", "order", "recurrence", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),

@@ -129,8 +129,8 @@ class _Methods:
         yielded = [names.take(self.held.graph.names.get(node, "output")) for node in outputs]
         stacks = [names.take(f"{name}_steps") for name in yielded]
         for stack in stacks:
-            target = ast.Name(stack, ast.Store())
-            lines.append(ast.AnnAssign(target, ast.parse("list[Tensor]", mode="eval").body, pyast.constant([]), 1))
+            empty = ast.Name(stack, ast.Store())
+            lines.append(ast.AnnAssign(empty, ast.parse("list[Tensor]", mode="eval").body, pyast.constant([]), 1))
         index = names.take(op.axis.lower()) if slices else "_"
         count: ast.expr
         if slices:

@@ -9,7 +9,7 @@ from .layout import Line
 
 
 def raise_if(test: ast.expr, *message: str | ast.expr, error: str = "ValueError") -> Line:
-    """`if test: raise ValueError(f"...")`, or another error; expressions among the parts of the message are formatted."""
+    """`if test: raise ValueError(f"...")`, or another error; expressions among the parts of the message are shown."""
     parts: list[ast.expr] = []
     text = ""
     for part in message:

@@ -310,7 +310,8 @@ class Dependence:
                 whole = {path: cause for path, cause in merged.items() if op.source in path.own}
                 return {_moved(path, {part: op.target}): cause for path, cause in here.items()} | self._all(node, whole)
             case Pad() | Slice() if _starts_alike(op):
-                return {_moved(_whole(path, op.source), {op.source: op.target}): cause for path, cause in merged.items()}
+                whole = {_whole(path, op.source): cause for path, cause in merged.items()}
+                return {_moved(path, {op.source: op.target}): cause for path, cause in whole.items()}
         if op.elementwise or isinstance(op, Reorder):
             return merged
         touched = moved_along(op)

@@ -58,7 +58,8 @@ class ToeplitzProduct(Lowering):
     def workspace(self, result: Type, *operands: Type) -> Poly:
         table = Poly.volume(axis for axis in operands[0].axes if axis != self.lag)
         length = Poly.symbol(self.query) + Poly.symbol(self.key)
-        return (Poly.volume(self.features) * 3 + table) * length  # spectra, their product and what it is the spectrum of
+        # spectra, their product and what it is the spectrum of
+        return (Poly.volume(self.features) * 3 + table) * length
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
         return result.kind

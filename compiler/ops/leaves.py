@@ -62,8 +62,9 @@ class Literal(Leaf):
 
     def __eq__(self, other: object) -> bool:
         """1 and 1.0 are different: an int and a real number."""
-        same = isinstance(other, Literal) and type(self.value) is type(other.value)
-        return same and self.value == other.value
+        if not isinstance(other, Literal):
+            return False
+        return type(self.value) is type(other.value) and self.value == other.value
 
     def __hash__(self) -> int:
         return hash((type(self.value), self.value))
