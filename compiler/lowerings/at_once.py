@@ -177,11 +177,19 @@ def fused_attention(
 ) -> Tensor:
     """out[n] = sum over m of softmax over m of (query[n] . key[m] + mask[n, m]) value[m], for [N, D], [M, D], [M, E].
 
-    scaled: scores are divided by sqrt(D).
+    scaled: scores are divided by sqrt(D). torch asks of tensors with four dimensions whether the values are as wide
+    as the queries, and an exported program would be held to the answer for its example: it gets five.
     """
-    return torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=causal, scale=None if scaled else 1.0
+    whole = torch.compiler.is_exporting() and query.dim() == 4
+    out = torch.nn.functional.scaled_dot_product_attention(
+        query.unsqueeze(0) if whole else query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=causal,
+        scale=None if scaled else 1.0,
     )
+    return out.squeeze(0) if whole else out
 
 
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:

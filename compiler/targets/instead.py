@@ -16,6 +16,10 @@ ALL_CHUNKS = {
     "gated_prefix": _STATES,
     "banded_attention": _CHUNKS + "memory for the keys that each block of queries sees",
     "sum_of_pairs": _CHUNKS + "memory for the value over queries, keys and features",
+    "fused_attention": (
+        "torch's attention without bringing its operands to the shapes that its fused kernels take: where there is one "
+        "leading dimension, or values are not as wide as queries, memory for the map"
+    ),
     "windowed_attention": _CHUNKS + "the last window filled up",
 }
 

@@ -44,9 +44,9 @@ def test_traced_by_dynamo(draft: Draft) -> None:
 
 
 @settings(max_examples=5)
-@given(attentions())
+@given(attentions(long=True))
 def test_exported(draft: Draft) -> None:
-    """torch.export, called with sizes other than those of its example."""
+    """torch.export, called with sizes other than those of its example, and with more than one block of positions."""
     assume(1 not in draft.sizes.values())  # which torch takes for a constant
     sample = _uniform(draft, (2,))
     expected = sample.values(sample.module(sample.plan))

@@ -213,6 +213,15 @@ def test_export_runs_in_the_dtype_of_its_inputs() -> None:
         torch.testing.assert_close(result, eager(x.to(dtype)), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("width", [4, 6])
+def test_exported_for_values_of_any_width(width: int) -> None:
+    """The example that is traced has values of another width than the queries; the program takes both."""
+    text = "attention f(q[H, N, D], k[H, M, D], v[H, M, E]) -> [H, N, E]:\n    return softmax[M](q @ k^T) @ v\n"
+    q, k, v = torch.randn(2, 3, 9, 4), torch.randn(2, 3, 11, 4), torch.randn(2, 3, 11, width)
+    expected = torch.softmax(q @ k.mT, -1) @ v
+    torch.testing.assert_close(attngraph.compile(text, target="export")(q, k, v), expected)
+
+
 def test_exported_parameters_train() -> None:
     made = compiled(ROTATED, target="export", dtype=torch.float64)
     [x] = DRAWN[ROTATED]((2,), 9)
