@@ -130,7 +130,7 @@ class Library:
             mode = path.stat().st_mode
         except OSError as error:
             facts["reason"] = error.strerror or str(error)
-            return Diagnostic("AG001", use.path_span, facts, help=_near(path, use.path))
+            return Diagnostic("AG001", use.path_span, facts, help=_near(path, use.path, source))
         if not stat.S_ISREG(mode):  # reading a pipe might wait for ever
             facts["reason"] = "it is a folder" if stat.S_ISDIR(mode) else "it is no file"
             return Diagnostic("AG001", use.path_span, facts)
@@ -232,12 +232,13 @@ def _project(folder: str) -> str | None:
         here = above
 
 
-def _near(path: Path, written: str) -> str | None:
-    """A file that was probably meant by a path at which there is none."""
+def _near(path: Path, written: str, user: Source) -> str | None:
+    """A file that was probably meant by a path at which there is none; never the one that holds the path."""
     try:
         with os.scandir(path.parent) as entries:
             names = sorted(entry.name for entry in entries if entry.name.endswith(".attn"))[:MAX_ENTRIES]
     except OSError:
         return f"there is no folder `{os.path.dirname(written)}` beside this file"
+    names = [name for name in names if os.path.realpath(path.parent / name) != _key(user)]
     name = f"{path.name}.attn" if f"{path.name}.attn" in names else did_you_mean(path.name, names, "{}")
     return f"did you mean `{os.path.join(os.path.dirname(written), name)}`?" if name else None

@@ -100,6 +100,6 @@ def test_an_entry_shows_what_its_file_uses() -> None:
     source = read(examples.find("rope_attention"))
     assert isinstance(source, Source)
     text = entry(check_source(source)[0])
-    uses = 'use "../shared/rotary.attn"\nuse "../softmax/softmax_attention.attn"\n'
+    uses = 'use "../parts/rotary.attn"\nuse "../softmax/softmax_attention.attn"\n'
     assert f"```attn\n{uses}\nattention rope_attention(" in text
     assert "/softmax_attention.attn:" not in text, "places are quoted: the text shown has other lines than the file"

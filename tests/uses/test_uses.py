@@ -266,6 +266,7 @@ def test_kinds_are_those_of_the_called_formula() -> None:
     [
         ("kernel.attn", "AG001", "No such file", "did you mean `kernels.attn`?"),
         ("kernels", "AG001", "No such file", "did you mean `kernels.attn`?"),
+        ("mains.attn", "AG001", "No such file", None),  # but the file itself is not what was meant
         ("lib/kernels.attn", "AG001", "No such file", "no folder `lib`"),
         ("folder", "AG001", "it is a folder", None),
         ("pipe", "AG001", "it is no file", None),
