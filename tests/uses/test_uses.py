@@ -261,12 +261,16 @@ def test_kinds_are_those_of_the_called_formula() -> None:
 # -- lines that cannot be followed ---------------------------------------------------------------------
 
 
+def test_a_file_is_not_told_to_use_itself(tmp_path: Path) -> None:
+    [finding] = findings(write(tmp_path, {"main.attn": using("mains.attn", "anything(x)")}))
+    assert (finding.code, finding.suggestion) == ("AG001", None)
+
+
 @pytest.mark.parametrize(
     ("path", "code", "message", "help"),
     [
         ("kernel.attn", "AG001", "No such file", "did you mean `kernels.attn`?"),
         ("kernels", "AG001", "No such file", "did you mean `kernels.attn`?"),
-        ("mains.attn", "AG001", "No such file", None),  # but the file itself is not what was meant
         ("lib/kernels.attn", "AG001", "No such file", "no folder `lib`"),
         ("folder", "AG001", "it is a folder", None),
         ("pipe", "AG001", "it is no file", None),
