@@ -352,6 +352,12 @@ EXAMPLES: dict[str, Example] = {
         vision.gated_cnn, {"F": lambda s: s["F"] + s["Cc"], "P": lambda s: 2 * s["F"], **sides(7, "Ky", "Kx")},
         ({}, {"eps": 0.1}), bases=(Base({"C": 2}, 1), PRIMES, EQUAL, LONG),
     ),
+    "gated_convolution": Example(
+        vision.gated_convolution,
+        {"F": lambda s: s["F"] + s["Cc"], "P": lambda s: 2 * s["F"], **sides(7, "Ky"), **sides(5, "Kx")},
+    ),
+    "partial_convolution": Example(vision.partial_convolution, {"F": lambda s: s["F"] + s["Cc"]}),
+    "depthwise_convolution": Example(vision.depthwise_convolution),
     "hyperzzw_local": Example(vision.hyperzzw_local, {"Kx": "Ky"}),
     "local_concentration": Example(vision.local_concentration, sides(7, "Ky", "Kx")),
     "fbnet_ir_block": Example(vision.fbnet_ir_block, {"Kx": "Ky"}),

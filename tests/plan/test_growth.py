@@ -34,6 +34,8 @@ SHORT, LONG = (16, 32, 64, 128), (100, 200, 400, 800)
 SIZES: Mapping[str, Mapping[str, int]] = {
     "contmix": {"G": 1},
     "gated_cnn": {"Cc": 2, "F": 6},
+    "gated_convolution": {"Cc": 2, "F": 6},
+    "partial_convolution": {"Cc": 2, "F": 6},
     "mote_gates": {"J": 8},
     "mixture_of_tunable_experts": {"J": 8},
     "sparsifiner_attention": {"R": 16},

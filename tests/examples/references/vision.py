@@ -68,15 +68,26 @@ def focal_modulation(
     return (q * (total @ wh + bh)) @ wp + bp
 
 
-def gated_cnn(
-    x: Tensor, *, gamma: Tensor, beta: Tensor, w1: Tensor, b1: Tensor, w_dw: Tensor, b_dw: Tensor, w2: Tensor,
-    b2: Tensor, eps: float = 1e-6,
-) -> Tensor:  # fmt: skip
+def depthwise_convolution(x: Tensor, *, kernel: Tensor, shift: Tensor) -> Tensor:
+    return channels_last(depthwise(channels_first(x), kernel)) + shift
+
+
+def partial_convolution(x: Tensor, *, w_dw: Tensor, b_dw: Tensor) -> Tensor:
+    same, mixed = x.split([x.shape[-1] - w_dw.shape[0], w_dw.shape[0]], -1)
+    return torch.cat([same, depthwise_convolution(mixed, kernel=w_dw, shift=b_dw)], -1)
+
+
+def gated_convolution(
+    x: Tensor, *, w1: Tensor, b1: Tensor, w_dw: Tensor, b_dw: Tensor, w2: Tensor, b2: Tensor
+) -> Tensor:
     hidden, mixed = w2.shape[1], w_dw.shape[0]
-    u = layer_norm(x, x.shape[-1:], gamma, beta, eps) @ w1.mT + b1
-    gate, same, c = torch.split(u, [hidden, hidden - mixed, mixed], -1)
+    gate, same, c = torch.split(x @ w1.mT + b1, [hidden, hidden - mixed, mixed], -1)
     c = channels_last(depthwise(channels_first(c), w_dw)) + b_dw
-    return x + (gelu(gate) * torch.cat([same, c], -1)) @ w2.mT + b2
+    return (gelu(gate) * torch.cat([same, c], -1)) @ w2.mT + b2
+
+
+def gated_cnn(x: Tensor, *, gamma: Tensor, beta: Tensor, eps: float = 1e-6, **p: Tensor) -> Tensor:
+    return x + gated_convolution(layer_norm(x, x.shape[-1:], gamma, beta, eps), **p)
 
 
 def hyperzzw_local(z: Tensor, kernel: Tensor) -> Tensor:
