@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,16 @@ def _threads() -> Any:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder and the words of one run of the command."""
+    folder, printed = tmp_path_factory.mktemp("bench") / "new", StringIO()
+    options = ("--only", "retention", "--lengths", "70,32", "--threads", "1", "--no-compile", "--seconds", "0.001")
+    with redirect_stdout(printed):
+        assert bench.main((*options, "--output", str(folder))) == 0
+    return folder, printed.getvalue()
+
+
 def case(name: str) -> suite.Case:
     return next(each for each in suite.CASES if each.name == name)
 
@@ -47,18 +59,16 @@ def test_decoding_takes_the_last_token_after_the_others(name: str) -> None:
             torch.testing.assert_close(each.call(*each.arguments), expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path) -> None:
-    folder, path = tmp_path / "files", tmp_path / "page.md"
+def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path, run: tuple[Path, str]) -> None:
+    path, measured = tmp_path / "page.md", json.loads((run[0] / "bench.json").read_text(encoding="utf-8"))
     path.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
-    options = ("--only", "retention", "--lengths", "7,70", "--threads", "1", "--no-compile", "--seconds", "0")
-    assert bench.main((*options, "--output", str(folder))) == 0
-    page.replace(path, page.markdown(json.loads((folder / "bench.json").read_text(encoding="utf-8")), ["speeds"]))
+    page.replace(path, page.markdown(measured, ["speeds"]))
     text = path.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
     assert "\nspeeds\n" in text
-    assert "| milliseconds | N = 7 | N = 70 | spread | ratio | peak MB |" in text
+    assert "| milliseconds | N = 32 | N = 70 | spread | ratio | peak MB |" in text
     assert all(f"### retention, {mode}, 1 thread" in text for mode in ("forward", "training", "decoding"))
     path.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="has no `<!-- measured: begin -->`"):
@@ -131,11 +141,8 @@ def test_a_wrong_result_fails_the_command(
     assert json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))["wrong"][0]["contender"] == "planted"
 
 
-def test_the_command_writes_table_json_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "new"
-    options = ("--only", "retention", "--lengths", "70,32", "--threads", "1", "--no-compile", "--seconds", "0.001")
-    assert bench.main((*options, "--output", str(folder))) == 0
-    printed = capsys.readouterr().out
+def test_the_command_writes_table_json_and_pictures(run: tuple[Path, str]) -> None:
+    folder, printed = run
     assert "retention, forward, 1 thread; milliseconds" in printed
     assert "N=32" in printed
     data = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
