@@ -154,6 +154,8 @@ def range_of(
             return hull(operands[1], operands[2])
         case Add():
             return _meet(_add(operands[0], operands[1]), _square_completed(node))
+        case Subtract() if node.inputs[0] is node.inputs[1]:
+            return Range(0.0, 0.0)
         case Subtract() if _is_below(*node.inputs):
             return Range(high=0.0)
         case Subtract() if _is_below(*reversed(node.inputs)) or _is_spread(*node.inputs):

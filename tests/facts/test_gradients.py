@@ -83,6 +83,7 @@ def test_examples_without_gradients() -> None:
         ("where(top[D](y, count=2), x, 0)", {"y"}),
         ("x + 0 * y", {"y"}),
         ("x + (y - y)", {"y"}),
+        ("x + y * (sum[D](x) - sum[D](x))", {"y"}),
         ("x + y^0", {"y"}),
         ("x + relu(-exp(y))", {"y"}),
         ("x + clamp(exp(y), max=-1)", {"y"}),
@@ -96,6 +97,7 @@ def test_examples_without_gradients() -> None:
         ("x + (y % 1)", set()),
         ("where(y > 0, x, y)", set()),
         ("x + (y - stop_gradient(y))", set()),
+        ("x + y * (sum[D](x) - sum[D](2 * x))", set()),
     ],
 )
 def test_what_ends_a_gradient(body: str, none: set[str]) -> None:

@@ -194,6 +194,11 @@ def test_an_end_that_is_reached_is_closed() -> None:
         assert not known.positive
 
 
+def test_a_value_less_itself_is_zero() -> None:
+    assert _text_range("g[M -> N] - g[M -> N]") == Range(0.0, 0.0)
+    assert _text_range("g[M -> N] - (g + 1)[M -> N]") == ANY
+
+
 def _text_range(expression: str) -> Range:
     """The range of `return` in a causal formula of this expression."""
     head = "attention f(s[N, M], t[N, M], g[M]) -> [N]:\n    where M = N\n    seen(x) = where(pos(N) >= pos(M), x, 0)\n"

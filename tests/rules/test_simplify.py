@@ -63,9 +63,19 @@ def test_attnzero_40_as_it_was_found() -> None:
 
 
 def test_attnzero_80_is_the_value_scaled() -> None:
-    assert example("attnzero_80")[-1] == "return v / sqrt(D)"
-    # the min-max normalisation of a number
+    """The min-max normalisation of a number is 0."""
+    assert example("attnzero_80") == ["require linear", "return v / sqrt(D)"]
     assert simplified("(N - N) / (N - N + 1e-9) + x / sqrt(D)") == ["return x / sqrt(D)"]
+
+
+def test_attnzero_174_forgets_the_batch_size() -> None:
+    lines = ["require linear", "u = l2_normalize[N](sigmoid(-v))", "return q + u / sum[D](u)"]
+    assert example("attnzero_174", guards=True) == lines
+    assert "B" in "".join(example("attnzero_174")), "the norm has a floor, which the factor moves"
+
+
+def test_attnzero_76_keeps_the_batch_size() -> None:
+    assert example("attnzero_76")[1] == "sharpness = sqrt(B)"
 
 
 def test_residual_cancels_in_a_normalised_difference() -> None:
