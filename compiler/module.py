@@ -17,6 +17,7 @@ from .formula import Formula
 from .graph import Graph
 from .loader import load_class
 from .lowerings.flex import with_flex
+from .lowerings.spare import with_spare_blocks
 from .plan import for_constants
 from .report import Step
 from .scope import did_you_mean
@@ -53,8 +54,9 @@ def compile(
     chosen = _target(target)
     _loops(chosen, by_position)
     formula, graph, steps = for_constants(formula, graph, steps, consts)
-    planned, graph = graph, with_flex(graph, formula.builder) if chosen.flexible else graph
     at_once = bool(chosen.files)
+    formula, graph = with_spare_blocks(formula, graph) if at_once else (formula, graph)
+    planned, graph = graph, with_flex(graph, formula.builder) if chosen.flexible else graph
     generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position, stepped=planned)
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
@@ -99,7 +101,9 @@ def save(
         generated = emit(formula, graph, steps=steps, sizes=defaults, by_position=by_position)
         path.write_text(generated.source, encoding="utf-8")
         return ()
-    generated = emit(formula, graph, steps=steps, at_once=bool(chosen.files), by_position=by_position)
+    at_once = bool(chosen.files)
+    formula, graph = with_spare_blocks(formula, graph) if at_once else (formula, graph)
+    generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position)
     module, known, constants = _instance(formula, generated, sizes, consts, None, None)
     chosen.save(module, Example(formula, known, constants), path, batch=1 if batch is None else batch)
     return stand_ins(chosen, graph)

@@ -217,7 +217,7 @@ def _block(sight: Sight, seen: Region, builder: Builder, names: Names) -> _Block
         valid = make(Or(), exists, make(And(), apart, make(GreaterEqual(), at(keys[1]), number(seen.columns))))
         key = make(Where(), first, at(keys[1]), key)
     queries = (block, inside, *classes)
-    merged = names.fresh("P", count * each)
+    merged = names.fresh("P", Poly.symbol(block) * each)
     query, key = (_clamped(place, axis, builder) for place, axis in ((query, query_axis), (key, key_axis)))
     return _Block(sight, seen, queries, keys, query, key, valid, merged)
 

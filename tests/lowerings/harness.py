@@ -53,7 +53,8 @@ def pair(text: str, sizes: Mapping[str, int] | None = None, target: str = "eager
     formula, written, plan = parts(text)
     planned = build(formula, plan, sizes=sizes, target=target, dtype=torch.float64)
     dense = build(formula, written, sizes=sizes, dtype=torch.float64)
-    dense.load_state_dict({name: value for name, value in planned.state_dict().items() if name in dense.state_dict()})
+    stored = {name.removeprefix("module."): value for name, value in planned.state_dict().items()}
+    dense.load_state_dict({name: value for name, value in stored.items() if name in dense.state_dict()})
     return Pair(planned, dense)
 
 
@@ -116,7 +117,7 @@ def same_values_and_gradients(both: Pair, inputs: tuple[Tensor, ...], tolerance:
     names = [name for name, _ in both.dense.named_parameters()]
     gradients = []
     for module, value in ((both.planned, actual), (both.dense, expected)):
-        parameters = dict(module.named_parameters())
+        parameters = {name.removeprefix("module."): value for name, value in module.named_parameters()}
         leaves = [*inputs, *(parameters[name] for name in names)]
         gradients.append(
             torch.autograd.grad((value * cotangent).sum(), leaves, allow_unused=True, materialize_grads=True)

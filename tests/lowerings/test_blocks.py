@@ -53,3 +53,15 @@ def test_torchscript(block: Block) -> None:
     inputs = draw(block.case, sizes, ())
     both = pair(block.case.text, fixed(block.case, sizes), target="torchscript")
     same_values_and_gradients(both, inputs, 1e-9)
+
+
+SELECTION = ("products", "table", "rolled_and_columns")
+EXPORTED = [pytest.param(b, marks=[pytest.mark.slow] * (b.case.name not in SELECTION)) for b in BLOCKS]
+
+
+@pytest.mark.parametrize("block", EXPORTED, ids=lambda b: f"{b.rule} {b}".replace(" ", "_"))
+def test_exported(block: Block) -> None:
+    """One program for every length: less than a block, one block, several."""
+    both = pair(block.case.text, fixed(block.case, _sizes(block, 9)), target="export")
+    for length in (1, 2, 9, 16, 17):
+        same_values_and_gradients(both, draw(block.case, _sizes(block, length), (2,)), 1e-9)
