@@ -158,17 +158,27 @@ def attributes(op: Op) -> dict[str, object]:
 
 def digest(node: Node) -> str:
     """The stable hash of one value."""
-    if node._digest is not None:
-        return node._digest
-    for each in topological([node]):
-        if each._digest is None:
-            operands = [_known(operand) for operand in each.inputs]
-            if each.op.commutative:
-                operands.sort()
-            operands += [digest(result) for result in each.op.inside()]
-            content = f"{type(each.op).__name__}{sorted(attributes(each.op).items())}{each.type.kind.value}"
-            each._digest = _combine(content, operands)
+    if node._digest is None:
+        for each in topological([node]):
+            if each._digest is None:
+                each._digest = _content(each, [_known(operand) for operand in each.inputs])
     return _known(node)
+
+
+def _content(node: Node, operands: list[str]) -> str:
+    if node.op.commutative:
+        operands.sort()
+    content = f"{type(node.op).__name__}{sorted(attributes(node.op).items())}{node.type.kind.value}"
+    return _combine(content, operands + _inside(node.op))
+
+
+def _inside(op: Op) -> list[str]:
+    """Of the results of what an operation runs many times. What is given there counts by its place, not by its name."""
+    found = {node: f"{place} {node.type} {node.type.batched}" for place, node in enumerate(op.given_inside())}
+    for node in topological(op.inside()):
+        if node not in found:
+            found[node] = _content(node, [found[operand] for operand in node.inputs])
+    return [found[result] for result in op.inside()]
 
 
 def _known(node: Node) -> str:

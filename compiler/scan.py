@@ -96,6 +96,9 @@ class Scan(Op):
     def inside(self) -> tuple[Node, ...]:
         return self.step.results
 
+    def given_inside(self) -> tuple[Node, ...]:
+        return self.step.arguments
+
     def new_axes(self) -> tuple[str, ...]:
         return (self.axis,)
 

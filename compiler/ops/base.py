@@ -186,6 +186,10 @@ class Op:
         """The results of the graph that the operation runs many times; none but recurrences have one."""
         return ()
 
+    def given_inside(self) -> tuple[Any, ...]:
+        """The values of that graph that stand for the operands, in the order of the operands."""
+        return ()
+
     # -- cost ------------------------------------------------------------------------------------
 
     def flops(self, result: Type, *operands: Type) -> Poly:

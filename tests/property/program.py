@@ -48,12 +48,13 @@ PARAMETERS = (Value("w", ("D", "E")), Value("b", ("H",)), Value("u", ("E",)))
 class Program:
     """A formula in the making."""
 
-    def __init__(self, draw: DrawFn) -> None:
+    def __init__(self, draw: DrawFn, tied: bool | None = None) -> None:
+        """tied: keys are as many as queries; drawn if it is not given."""
         self.draw = draw
         small = st.sampled_from([1, 2, 3, 3, 5])
         self.sizes = {axis: draw(small) for axis in ("N", "M", "D", "E", "H")}
         self.facts: list[str] = []
-        self.tied = draw(st.booleans())
+        self.tied = draw(st.booleans()) if tied is None else tied
         if self.tied:
             self.sizes["M"] = self.sizes["N"]
             self.facts.append("M = N")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from hypothesis import assume, given, settings
@@ -10,12 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attngraph.compiler.graph import Graph, Node
 from attngraph.compiler.ops.contraction import Contraction
+from attngraph.compiler.scan import Scan, deep
 from attngraph.compiler.sizes import Growth, Poly
 from attngraph.compiler.types import Kind
 
 from .attention import attentions
 from .draft import Draft, Sample, read
-from .programs import programs
+from .programs import programs, scans
 
 
 def _counted(sample: Sample, graph: Graph) -> int:
@@ -47,7 +49,7 @@ def _entries(sample: Sample, node: Node) -> int:
 def _matrix_products_only(sample: Sample) -> bool:
     """Whether torch counts every contraction of the text: those of ints and over an axis of length 1 are products."""
     sizes = sample.sizes()
-    for node in sample.formula.graph.nodes():
+    for node in deep(sample.formula.graph.nodes()):
         if isinstance(node.op, Contraction):
             matrices = node.type.kind is Kind.REAL and all(sizes[axis] > 1 for axis in node.op.axes)
             if not matrices or not node.type.batched:
@@ -71,6 +73,33 @@ def test_contractions_of_programs_cost_what_torch_counts(draft: Draft) -> None:
     sample = read(draft)
     assume(_matrix_products_only(sample))
     assert _counted(sample, sample.formula.graph) == _stated(sample, sample.formula.graph)
+
+
+@settings(max_examples=60)
+@given(scans())
+def test_contractions_of_scans_cost_what_torch_counts(draft: Draft) -> None:
+    """A step costs what its operations cost, as often as it is taken."""
+    sample = read(Draft(draft.text, draft.sizes, {}, draft.seed))
+    assume(_matrix_products_only(sample))
+    cost = sample.report.written
+    assert cost is not None
+    sizes = {**sample.sizes(), **sample.formula.constants}
+    total = 0.0
+    for node, times in _taken(sample.formula.graph.nodes(), sizes):
+        flops = node.op.flops(node.type, *(operand.type for operand in node.inputs)).evaluate(sizes)
+        if isinstance(node.op, Contraction):
+            total += times * flops
+    assert _counted(sample, sample.formula.graph) == total
+    assert cost.time.evaluate(sizes) >= total
+
+
+def _taken(nodes: Iterable[Node], sizes: Mapping[str, float], times: float = 1) -> Iterator[tuple[Node, float]]:
+    """Every operation, and how often it runs."""
+    for node in nodes:
+        if isinstance(node.op, Scan):
+            yield from _taken(node.op.step.nodes(), sizes, times * sizes[node.op.axis])
+        else:
+            yield node, times
 
 
 @settings(max_examples=100)

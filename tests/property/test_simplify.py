@@ -10,7 +10,7 @@ import attngraph
 
 from .attention import attentions
 from .draft import Draft, assert_close, is_finite, read
-from .programs import programs
+from .programs import programs, scans
 
 MASK_AS_A_FACTOR = Draft(
     "attention f(q[N, D], i[N] int) -> [N, D]:\n    m = q > 0\n    x = q * m\n    return x + i\n", {"N": 3, "D": 2}
@@ -19,7 +19,7 @@ MASK_AS_A_FACTOR = Draft(
 
 @settings(max_examples=120)
 @example(MASK_AS_A_FACTOR)
-@given(st.one_of(programs(), attentions()))
+@given(st.one_of(programs(), scans(), attentions()))
 def test_a_simplified_formula_computes_the_same(draft: Draft) -> None:
     simple = Draft(attngraph.simplify(draft.text).text, draft.sizes, draft.batches, draft.seed)
     samples = [read(each) for each in (draft, simple)]
@@ -32,7 +32,7 @@ def test_a_simplified_formula_computes_the_same(draft: Draft) -> None:
 
 
 @settings(max_examples=40)
-@given(st.one_of(programs(most=5), attentions()))
+@given(st.one_of(programs(most=5), scans(), attentions()))
 def test_a_formula_never_differs_from_its_simplified_form(draft: Draft) -> None:
     simple = attngraph.simplify(draft.text).text
     assert attngraph.equivalent(draft.text, simple).verdict.name != "DIFFERENT"

@@ -11,9 +11,9 @@ from attngraph.compiler.targets.inductor import Inductor
 
 from .attention import attentions
 from .draft import Draft, Sample, assert_close, is_finite, read
-from .programs import programs
+from .programs import programs, scans
 
-drafts = st.one_of(programs(most=6), attentions(long=True), attentions())
+drafts = st.one_of(programs(most=6), scans(), attentions(long=True), attentions())
 
 
 def _uniform(draft: Draft, batch: tuple[int, ...]) -> Sample:

@@ -18,9 +18,9 @@ from attngraph.grammar.source import Source
 
 from .attention import attentions
 from .draft import Draft, read
-from .programs import LINES, programs
+from .programs import LINES, programs, scans
 
-drafts = st.one_of(programs(), attentions())
+drafts = st.one_of(programs(), scans(), attentions())
 
 
 def _graph(text: str) -> Graph:
@@ -43,8 +43,9 @@ def test_printed_text_is_read_as_the_same_formula(draft: Draft) -> None:
 
 
 def _renamed(text: str) -> str:
-    """Every name that a line binds, parameters of local functions included, under another name."""
-    names = set(re.findall(r"^    (\w+)(?:\(a\))? = ", text, re.MULTILINE)) - {"a"}
+    """Every name that a line binds, states included, under another name."""
+    bound = r"^ +(?:state |yield )?(\w+)(?:\(a\)|\[.*\](?: \w+)?)? = "
+    names = set(re.findall(bound, text, re.MULTILINE)) - {"a"}
     body, head = text.split("\n", 1)[1], text.split("\n", 1)[0]
     changed = re.sub(r"\b[A-Za-z_]\w*\b", lambda m: f"other_{m[0]}" if m[0] in names else m[0], body)
     return f"{head}\n{changed}"
@@ -113,7 +114,6 @@ def test_a_graph_survives_json(draft: Draft) -> None:
 # Operations that no line writes, and why.
 ELSEWHERE = {
     "Buffer": "a parameter that does not learn",
-    "Broadcast": "only plans contain it",
     "Convert": "written by declaring a wider result",
 }
 

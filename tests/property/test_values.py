@@ -7,18 +7,19 @@ from hypothesis import strategies as st
 
 from attngraph.compiler.graph import Graph, Node
 from attngraph.compiler.ops.base import Leaf
+from attngraph.compiler.scan import Scan
 from attngraph.compiler.types import Kind
 
 from .attention import attentions, recurrences
 from .draft import Draft, Sample, assert_close, assert_means, is_finite, read
-from .programs import programs
+from .programs import programs, scans
 
 KINDS = {"torch.bool": Kind.BOOL, "torch.int64": Kind.INT, "torch.float64": Kind.REAL, "torch.complex128": Kind.COMPLEX}
 
 
 def _visible(node: Node) -> bool:
-    """A value that is a tensor: not an input, and not a number."""
-    return not isinstance(node.op, Leaf) and (bool(node.axes) or node.type.batched)
+    """A value that is a tensor: not an input, not a number, and not the bundle that a scan gives."""
+    return not isinstance(node.op, Leaf | Scan) and (bool(node.axes) or node.type.batched)
 
 
 def _everything(graph: Graph) -> Graph:
@@ -91,6 +92,14 @@ def test_plan_of_a_recurrence_computes_the_text(draft: Draft) -> None:
 @given(programs(last="sum of sums"))
 def test_plan_of_a_program_computes_the_text(draft: Draft) -> None:
     _check_plan(read(draft))
+
+
+@settings(max_examples=60)
+@given(scans())
+def test_plan_of_a_scan_computes_the_text(draft: Draft) -> None:
+    sample = read(draft)
+    _check_every_value(sample, sample.plan)
+    _check_plan(sample)
 
 
 @settings(max_examples=60)

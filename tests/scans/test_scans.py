@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -120,6 +121,35 @@ def test_text_and_graph_say_the_same(name: str) -> None:
         back = exchange.from_json(exchange.to_json(graph))
         assert back.digest() == graph.digest()
         assert exchange.to_json(back) == exchange.to_json(graph)
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({r"\bs\b": "held", r"\bg\b": "factor"}, True),
+        ({r"\by\b": "given", r"\bh\b": "added"}, True),
+        ({r"s = g \* s \+ h": "s = h * s + g"}, False),
+        ({r"yield y = s": "yield y = t"}, False),
+        ({r"t = t \+ s": "t = t + g"}, False),
+        ({r"t\[D\] = 0": "t[D] = 1"}, False),
+    ],
+)
+def test_names_of_what_a_step_reads_do_not_change_the_digest(changes: Mapping[str, str], same: bool) -> None:
+    text = """attention f(x[N, D]) -> [N, D]:
+    g = tanh(x)
+    h = cos(x)
+    scan N:
+        state s[D] = 0, t[D] = 0
+        s = g * s + h
+        t = t + s
+        yield y = s
+    return y
+"""
+    other = text
+    for before, after in changes.items():
+        other = re.sub(before, after, other)
+    assert other != text
+    assert (typed("f", other).graph.digest() == typed("f", text).graph.digest()) == same
 
 
 @pytest.mark.parametrize("name", FORMULAS)
