@@ -33,6 +33,7 @@ class Statement:
 
     wanted: the name to give it; node: the node that it computes, if it is the value itself;
     pinned: it keeps its own line. others: further placeholder names, each with the name to give it.
+    lasts: it is a tensor that is the same for every piece of a sequence.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Statement:
     pinned: bool = False
     comments: tuple[str, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
+    lasts: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +99,7 @@ class Frame:
     precisions: of values that depend on inputs, and of fixed ones.
     carried: for values that hand something on from piece to piece, the expressions of what the piece before handed on.
     loops: makes the methods of a recurrence.
+    lasting: nodes that are the same for every piece of a sequence.
     """
 
     reference: Mapping[str, ast.expr]
@@ -112,6 +115,7 @@ class Frame:
     precisions: tuple[Precision, Precision] = (Precision.WORKING, Precision.WIDE)
     carried: Mapping[Node, tuple[ast.expr, ...]] = field(default_factory=dict)
     loops: Callable[[Scan], Loop] | None = None
+    lasting: frozenset[Node] = frozenset()
 
 
 @dataclass
@@ -227,10 +231,16 @@ class Body:
     def _named_number(self, node: Node, code: ast.expr) -> ast.expr:
         if isinstance(node.op, Literal | Size) or isinstance(code, ast.Name | ast.Constant):
             return code
-        return self._assign(node, code)
+        return self._assign(node, code, number=True)
 
     def _assign(
-        self, node: Node, value: ast.expr, *, converted: bool = False, others: tuple[str, ...] = ()
+        self,
+        node: Node,
+        value: ast.expr,
+        *,
+        converted: bool = False,
+        others: tuple[str, ...] = (),
+        number: bool = False,
     ) -> ast.expr:
         wanted = hint(node, self.frame.names)
         name = f"{wanted}%{len(self.statements)}"
@@ -244,9 +254,18 @@ class Body:
                 pinned=(node in self.frame.names and not converted) or bool(others),
                 comments=(note,) if note and not converted else (),
                 others=tuple((f"{other}%{len(self.statements)}%{i}", other) for i, other in enumerate(others)),
+                lasts=node in self.frame.lasting and not number,
             )
         )
         return ast.Name(name, ast.Load())
+
+    def lasting(self, wanted: str, code: ast.expr, operand: Operand) -> ast.expr:
+        """Code in a statement of its own if its operand is the same for every piece."""
+        if not operand.lasts:
+            return code
+        name = f"{wanted}%{len(self.statements)}"
+        self.statements.append(Statement(name, wanted, code, lasts=True))
+        return pyast.name(name)
 
     # -- operands --------------------------------------------------------------------------------
 
@@ -257,12 +276,14 @@ class Body:
         kind = wanted or operand.type.kind
         # torch has no complex numbers of half precision: what becomes complex is wide
         wide = node in self.frame.fixed or node.type.kind is Kind.COMPLEX
+        lasts = operand in self.frame.lasting
         if value.number and as_tensor:
-            return Operand(self.scalar(value.expression, kind, wide=wide), operand.type.of(kind), wide=wide)
+            scalar = self.scalar(value.expression, kind, wide=wide)
+            return Operand(scalar, operand.type.of(kind), wide=wide, lasts=lasts)
         if value.number:
-            return Operand(value.expression, operand.type.of(kind), number=True)
+            return Operand(value.expression, operand.type.of(kind), number=True, lasts=lasts)
         code = self._converted_to(operand, kind, wide=wide)
-        return Operand(code, operand.type.of(kind), wide=operand in self.frame.fixed and wide)
+        return Operand(code, operand.type.of(kind), wide=operand in self.frame.fixed and wide, lasts=lasts)
 
     def _converted_to(self, node: Node, kind: Kind, *, wide: bool) -> ast.expr:
         """The value converted to a kind, and from the wide to the working dtype where they meet."""
@@ -389,6 +410,9 @@ class _NodeEmitter:
     def helper(self, function: str) -> ast.expr:
         self.body.helpers[function] = None
         return pyast.name(function)
+
+    def lasting(self, name: str, code: ast.expr, operand: Operand) -> ast.expr:
+        return self.body.lasting(name, code, operand)
 
 
 def align(operand: Operand, axes: tuple[str, ...]) -> ast.expr:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .. import pyast
 from ..formula import Formula
 from ..graph import Node
+from ..ops.leaves import Position
 from ..recurrence import Recurrence, remembered
 from ..sizes import Poly
 from . import tidy
-from .body import Body, Frame
+from .body import Body, Frame, Statement
 from .checks import input_checks
 from .forward import dtypes_read, local_sizes, needed, returned, shapes, size_names, working
 from .holdings import Holdings
@@ -61,36 +63,114 @@ def step(
         device=device,
         carried=carried,
         loops=loops,
+        lasting=_lasting(found, held.fixed),
     )
     body = Body(frame)
     body.compute(needed(found.graph, frame.stored))
     results = [body.tensor(node) for node in found.graph.outputs]
     outputs = len(results)
     results += body.handed_on
-    read = tidy.names_in(*(statement.value for statement in body.statements), *results)
+    lasting, moving = _apart(body.statements)
+    read = tidy.names_in(*(statement.value for statement in moving), *results)
 
     own_check, check_lines = _check(held, found, formula, plan, checks, arguments, inputs)
     counts = own_check is not None or start in _behind(read, plan, sizes, start)
     if counts:
         source, dimension = next(plan.sources[axis] for axis in found.axes if axis in plan.sources)
         results.append(pyast.binary("+", _item(state, count), pyast.method(inputs[source], "size", dimension)))
-    statements, closing = tidy.inline(body.statements, results)
+    count += counts
+    kept = {statement.name: statement.wanted for statement in lasting if statement.lasts and statement.name in read}
+    held_on = [names.take(wanted) for wanted in kept.values()]
+    known = dict(zip(kept, map(pyast.name, held_on), strict=True))
+    for statement in moving:
+        statement.value = tidy.replace(statement.value, known)
+    results[:] = [tidy.replace(result, known) for result in results]
+    statements, closing = tidy.inline(moving, results)
     tidy.rename(statements, results, names)
     read = tidy.names_in(*(statement.value for statement in statements), *results)
 
-    lines: list[Line] = [_state_length(held, state, count + counts)]
+    lines: list[Line] = [_state_length(held, state, count + len(kept))]
     if counts:
-        lines.append(Line(pyast.assign(start, pyast.call("int", _item(state, count)))))
+        lines.append(Line(pyast.assign(start, pyast.call("int", _item(state, count - 1)))))
     lines += check_lines
+    functions: list[Function] = []
+    if kept:
+        made, called = _constants(held, plan, lasting, [*kept], inputs, real)
+        functions.append(made)
+        lines.append(_first_or_kept(called, held_on, [_item(state, count + i) for i in range(len(kept))]))
+        results += map(pyast.name, held_on)
+        body.helpers["is_new"] = None
     lines += local_sizes(plan, inputs, sizes, references, read)
     lines += dtypes_read(real, read)
     lines += [Line(pyast.assign(*statement.targets), statement.comments) for statement in statements]
     value, returns = returned(results[:outputs])
     after = ast.List(results[outputs:], ast.Load())
     lines.append(Line(ast.Return(ast.Tuple([value, after], ast.Load())), closing))
-    functions = [_init_state(found, count, counts), *([own_check] if own_check else [])]
+    functions = [_init_state(found, count, counts, held_on), *([own_check] if own_check else []), *functions]
     functions.append(_method(held, ast.unparse(state), returns, lines))
     return functions, body.helpers
+
+
+# -- what is the same for every piece ---------------------------------------------------------------------
+
+
+def _lasting(found: Recurrence, fixed: frozenset[Node]) -> frozenset[Node]:
+    """Values that depend on constants and on sizes that do not grow with the sequence."""
+    growing = {*found.axes, *found.sizes, found.start}
+    lasting: set[Node] = set()
+    for node in found.graph.nodes():
+        sizes = {*node.axes}.union(*(size.symbols() for size in node.op.scalars()))
+        if isinstance(node.op, Position):
+            sizes.add(node.op.axis)
+        if node in fixed and not sizes & growing and all(operand in lasting for operand in node.inputs):
+            lasting.add(node)
+    return frozenset(lasting)
+
+
+def _apart(statements: Sequence[Statement]) -> tuple[list[Statement], list[Statement]]:
+    """What computes the tensors that last, and all other statements."""
+    wanted: set[str] = set()
+    lasting: list[Statement] = []
+    for statement in reversed(statements):
+        if statement.lasts or not wanted.isdisjoint(statement.names):  # numbers are computed in both places
+            wanted |= tidy.names_in(statement.value)
+            lasting.append(replace(statement))
+    return lasting[::-1], [statement for statement in statements if not statement.lasts]
+
+
+def _constants(
+    held: Holdings,
+    plan: SizePlan,
+    statements: list[Statement],
+    kept: list[str],
+    inputs: Mapping[Node, ast.expr],
+    real: ast.expr,
+) -> tuple[Function, ast.expr]:
+    """The method that computes what the first step hands on to all others, and its call."""
+    names = Names(LOCAL_RESERVED | held.library)
+    arguments = [*map(ast.unparse, inputs.values())]
+    names.claim(arguments)
+    sizes, references = size_names(plan, held.references, names)
+    results: list[ast.expr] = [pyast.name(name) for name in kept]
+    inner, closing = tidy.inline(statements, results)
+    tidy.rename(inner, results, names)
+    read = tidy.names_in(*(statement.value for statement in inner), *results)
+    lines = local_sizes(plan, inputs, sizes, references, read)
+    lines += dtypes_read(real, read)
+    lines += [Line(pyast.assign(*statement.targets), statement.comments) for statement in inner]
+    value, returns = returned(results)
+    lines.append(Line(ast.Return(value), closing))
+    used = {node.id for line in lines for node in ast.walk(line.statement) if isinstance(node, ast.Name)}
+    taken = [name for name in arguments if name in used]
+    signature = header("step_constants", [("self", None), *((name, "Tensor") for name in taken)], returns)
+    summary = "What depends on sizes only: the first step computes it and hands it on in the state."
+    return Function(signature, summary, lines), pyast.call("self.step_constants", *map(pyast.name, taken))
+
+
+def _first_or_kept(made: ast.expr, names: list[str], kept: list[ast.expr]) -> Line:
+    """`a, b = self.step_constants(q) if is_new(state[1]) else (state[1], state[2])`."""
+    again = kept[0] if len(kept) == 1 else ast.Tuple(kept, ast.Load())
+    return Line(pyast.assign(names[0], ast.IfExp(pyast.call("is_new", kept[0]), made, again), *names[1:]))
 
 
 def by_positions(held: Holdings, found: Recurrence, *, has_check: bool) -> Function:
@@ -168,13 +248,15 @@ def _without_state(held: Holdings, arguments: list[str]) -> list[Function]:
     return [fresh, _method(held, name, returns, lines)]
 
 
-def _init_state(found: Recurrence, count: int, counts: bool) -> Function:
+def _init_state(found: Recurrence, count: int, counts: bool, constants: Sequence[str]) -> Function:
     """The method that makes a fresh state: empty tensors, and the number of positions so far where it matters."""
-    fresh: list[ast.expr] = [pyast.call("torch.empty", 0) for _ in range(count)]
+    fresh: list[ast.expr] = [pyast.call("torch.empty", 0) for _ in range(count - counts)]
     texts = remembered(found)
     if counts:
         fresh.append(pyast.call("torch.zeros", (), dtype=pyast.name("torch.int64")))
         texts.append("the number of positions so far: []")
+    fresh += [pyast.call("torch.empty", 0) for _ in constants]
+    texts += [f"{name}, which the first step computes" for name in constants]
     held = (textwrap.wrap(f"state[{i}]: {text}", 88, subsequent_indent="    ") for i, text in enumerate(texts))
     shapes = "\n".join(line for lines in held for line in lines)
     signature = header("init_state", [("self", None)], "list[Tensor]")

@@ -87,42 +87,49 @@ class CausalScan(Lowering):
         return {self.query: self.query, self.key: self.query}
 
     def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
-        columns = Poly.volume(self.outer) + int(self.normalise)
-        shape = (*map(Poly.symbol, self.batch), Poly.volume(self.inner), columns)
-        sums = "the sum of key times value"
-        if self.kernel != "causal_scan":
-            sums += ", decayed up to the last position"
+        batch, features, one = tuple(map(Poly.symbol, self.batch)), Poly.volume(self.inner), Poly.constant(1)
+        decayed = "" if self.kernel == "causal_scan" else ", decayed up to the last position"
+        found = [Carried(f"the sum of key times value{decayed}", (*batch, features, Poly.volume(self.outer)))]
+        if self.kernel == "gated_scan":
+            found.append(Carried("the level at the last position", (*batch, one, one)))
         if self.normalise:
-            sums += ", and of the keys in the last column"
-        if self.kernel != "gated_scan":
-            return (Carried(sums, shape),)
-        ones = (Poly.constant(1), Poly.constant(1))
-        return Carried(sums, shape), Carried("the level at the last position", (*map(Poly.symbol, self.batch), *ones))
+            found.append(Carried(f"the sum of the keys{decayed}", (*batch, features, one)))
+        return tuple(found)
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
-        return unflattened(emitter, self._scan(emitter, self.kernel, operands, ()), self.outer)
+        arguments = self._arguments(emitter, operands)
+        if self.kernel == "decayed_scan":
+            arguments.append(as_tensor(emitter, operands[3], Kind.REAL, self.batch, wide=True))
+        settings = map(pyast.constant, (self.offset, self.normalise, CHUNK))
+        scan = pyast.call(emitter.helper(self.kernel), *arguments, *settings)
+        return unflattened(emitter, scan, self.outer)
 
     def emit_from(
         self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
     ) -> Continuation:
-        scan = self._scan(emitter, f"{self.kernel}_from", operands, state)
+        arguments = self._arguments(emitter, operands)
+        if self.kernel == "decayed_scan":
+            rate = as_tensor(emitter, operands[3], Kind.REAL, self.batch, wide=True)
+            rate = emitter.lasting("rate", rate, operands[3])
+            wide = pyast.method(rate, "to", emitter.dtype(Kind.REAL, wide=True))
+            decay = pyast.method(pyast.method(pyast.call("torch.exp", wide), "unsqueeze", -1), "unsqueeze", -1)
+            arguments += [rate, emitter.lasting("decay", decay, operands[3])]
+        kernel = self.kernel.replace("scan", "mean") if self.normalise else self.kernel
+        settings = map(pyast.constant, (self.offset, CHUNK))
+        scan = pyast.call(emitter.helper(f"{kernel}_from"), *arguments, *state, *settings)
         return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.outer))
 
-    def _scan(
-        self, emitter: Emitter, kernel: str, operands: Sequence[Operand], state: Sequence[ast.expr]
-    ) -> ast.expr:
+    def _arguments(self, emitter: Emitter, operands: Sequence[Operand]) -> list[ast.expr]:
+        """Query, key and value as matrices, and the level of gates."""
         query, key, value, *rest = operands
         arguments = [
             self._matrix(emitter, query, self.query, self.inner),
             self._matrix(emitter, key, self.key, self.inner),
             self._matrix(emitter, value, self.key, self.outer),
         ]
-        if self.kernel == "decayed_scan":
-            arguments.append(as_tensor(emitter, rest[0], Kind.REAL, self.batch, wide=True))
-        elif self.kernel == "gated_scan":
+        if self.kernel == "gated_scan":
             arguments.append(emitter.align(rest[0], (*self.batch, self.query)))
-        settings = map(pyast.constant, (self.offset, self.normalise, CHUNK))
-        return pyast.call(emitter.helper(kernel), *arguments, *state, *settings)
+        return arguments
 
     def _matrix(self, emitter: Emitter, operand: Operand, rows: str, columns: tuple[str, ...]) -> ast.expr:
         """The operand as [batch, rows, columns], the columns flattened to one dimension."""

@@ -179,6 +179,9 @@ class _Writer:
     def helper(self, function: str) -> ast.expr:
         raise AssertionError(f"an elementwise operation calls {function}")
 
+    def lasting(self, name: str, code: ast.expr, operand: Operand) -> ast.expr:
+        return code
+
 
 def with_flex(graph: Graph, builder: Builder) -> Graph:
     """The graph with FlexAttention wherever the changes of scores are functions of positions."""

@@ -37,76 +37,148 @@ def recent(kept: Tensor, x: Tensor, dim: int, count: int) -> tuple[Tensor, Tenso
     return both, both.narrow(dim, x.size(dim), count)
 
 
-def sums_before(state: Tensor, key: Tensor, value: Tensor, normalise: bool, wide: torch.dtype) -> Tensor:
-    """The state of a scan, [F, E], or zeros; with a further column where `normalise`."""
+def sums_before(state: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """The state of a scan, [F, E], or zeros; in float32 where the operands are half precision."""
     if not is_new(state):
         return state
-    return torch.zeros([key.size(-1), value.size(-1) + int(normalise)], dtype=wide, device=value.device)
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    return torch.zeros([key.size(-1), value.size(-1)], dtype=wide, device=value.device)
 
 
-def with_outer_product(before: Tensor, key: Tensor, value: Tensor, normalise: bool) -> Tensor:
-    """before + key value^T of one position, [F, E]; with the key as a further column where `normalise`."""
-    value = value.to(before.dtype)
-    if normalise:
-        value = torch.nn.functional.pad(value, [0, 1], value=1.0)
-    return torch.addcmul(before, key.mT.to(before.dtype), value)
+def with_outer_product(before: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """before + key value^T of one position, [F, E]."""
+    if value.dtype != before.dtype:
+        key, value = key.to(before.dtype), value.to(before.dtype)
+    return torch.addcmul(before, key.mT, value)
 
 
-def read(query: Tensor, state: Tensor, normalise: bool) -> Tensor:
-    """query . state of one position; normalise: divided by the last column, which goes."""
-    out = torch.matmul(query.to(state.dtype), state)
-    if normalise:
-        out = out[..., :-1] / out[..., -1:]
-    return out.to(query.dtype)
+def with_key(before: Tensor, key: Tensor) -> Tensor:
+    """before + key of one position, [F, 1]."""
+    return before + (key if key.dtype == before.dtype else key.to(before.dtype)).mT
+
+
+def read(query: Tensor, sums: Tensor) -> Tensor:
+    """query . sums of one position."""
+    if query.dtype == sums.dtype:
+        return torch.matmul(query, sums)
+    return torch.matmul(query.to(sums.dtype), sums).to(query.dtype)
+
+
+def read_mean(query: Tensor, sums: Tensor, total: Tensor) -> Tensor:
+    """query . sums / query . total of one position."""
+    if query.dtype == sums.dtype:
+        return torch.matmul(query, sums) / torch.matmul(query, total)
+    wide = query.to(sums.dtype)
+    return (torch.matmul(wide, sums) / torch.matmul(wide, total)).to(query.dtype)
+
+
+def together(sums: Tensor, total: Tensor) -> Tensor:
+    """The state of a scan that is divided by the sum of its weights as the chunks take it: [F, E + 1]."""
+    return torch.cat([sums, total.expand_as(sums[..., :1])], -1)
 
 
 def causal_scan_from(
-    query: Tensor, key: Tensor, value: Tensor, state: Tensor, offset: int, normalise: bool, chunk: int
+    query: Tensor, key: Tensor, value: Tensor, state: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """`causal_scan` of a piece, and the next state: the sum of key[m] value[m]^T."""
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    before = sums_before(state, key, value, normalise, wide)
+    before = sums_before(state, key, value)
     if query.size(-2) > 1:
-        return causal_chunks(query, key, value, before, offset, normalise, chunk)
-    after = with_outer_product(before, key, value, normalise)
-    return read(query, after if offset == 0 else before, normalise), after
+        return causal_chunks(query, key, value, before, offset, False, chunk)
+    after = with_outer_product(before, key, value)
+    return read(query, after if offset == 0 else before), after
+
+
+def causal_mean_from(
+    query: Tensor, key: Tensor, value: Tensor, state: Tensor, total: Tensor, offset: int, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`causal_scan` of a piece over the sum of its weights, the next state, and the sum of the keys."""
+    before, seen = sums_before(state, key, value), sums_before(total, key, key[..., :1])
+    if query.size(-2) > 1:
+        out, both = causal_chunks(query, key, value, together(before, seen), offset, True, chunk)
+        return out, both[..., :-1].contiguous(), both[..., -1:]
+    after, keys = with_outer_product(before, key, value), with_key(seen, key)
+    if offset != 0:
+        return read_mean(query, before, seen), after, keys
+    return read_mean(query, after, keys), after, keys
 
 
 def decayed_scan_from(
-    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, state: Tensor, offset: int, normalise: bool, chunk: int
+    query: Tensor, key: Tensor, value: Tensor, rate: Tensor, decay: Tensor, state: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """`decayed_scan` of a piece, and the next state: the sum of key[m] value[m]^T, decayed up to the last position."""
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    before = sums_before(state, key, value, normalise, wide)
+    """`decayed_scan` of a piece, and the next state: the sum of key[m] value[m]^T, decayed up to the last position.
+
+    decay: exp(rate), [1, 1].
+    """
+    before = sums_before(state, key, value)
     if query.size(-2) > 1:
-        return decayed_chunks(query, key, value, rate, before, offset, normalise, chunk)
-    before = before * torch.exp(rate.to(wide)).unsqueeze(-1).unsqueeze(-1)
-    after = with_outer_product(before, key, value, normalise)
-    return read(query, after if offset == 0 else before, normalise), after
+        return decayed_chunks(query, key, value, rate, before, offset, False, chunk)
+    before = before * decay
+    after = with_outer_product(before, key, value)
+    return read(query, after if offset == 0 else before), after
+
+
+def decayed_mean_from(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rate: Tensor,
+    decay: Tensor,
+    state: Tensor,
+    total: Tensor,
+    offset: int,
+    chunk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`decayed_scan` of a piece over the sum of its weights, the next state, and the sum of the keys."""
+    before, seen = sums_before(state, key, value), sums_before(total, key, key[..., :1])
+    if query.size(-2) > 1:
+        out, both = decayed_chunks(query, key, value, rate, together(before, seen), offset, True, chunk)
+        return out, both[..., :-1].contiguous(), both[..., -1:]
+    before, seen = before * decay, seen * decay
+    after, keys = with_outer_product(before, key, value), with_key(seen, key)
+    if offset != 0:
+        return read_mean(query, before, seen), after, keys
+    return read_mean(query, after, keys), after, keys
 
 
 def gated_scan_from(
+    query: Tensor, key: Tensor, value: Tensor, level: Tensor, state: Tensor, last: Tensor, offset: int, chunk: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gated_scan` of a piece, the next state, decayed up to the last position, and the level there."""
+    before = sums_before(state, key, value)
+    if query.size(-2) > 1:
+        return gated_chunks(query, key, value, level, before, None if is_new(last) else last, offset, False, chunk)
+    level = level.to(before.dtype).unsqueeze(-1)
+    if not is_new(last):
+        before = before * torch.exp(level - last)
+    after = with_outer_product(before, key, value)
+    return read(query, after if offset == 0 else before), after, level
+
+
+def gated_mean_from(
     query: Tensor,
     key: Tensor,
     value: Tensor,
     level: Tensor,
     state: Tensor,
     last: Tensor,
+    total: Tensor,
     offset: int,
-    normalise: bool,
     chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`gated_scan` of a piece, the next state, decayed up to the last position, and the level there."""
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    before = sums_before(state, key, value, normalise, wide)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`gated_scan` of a piece over the sum of its weights, the next state, the level, and the sum of the keys."""
+    before, seen = sums_before(state, key, value), sums_before(total, key, key[..., :1])
     if query.size(-2) > 1:
         start = None if is_new(last) else last
-        return gated_chunks(query, key, value, level, before, start, offset, normalise, chunk)
-    level = level.to(wide).unsqueeze(-1)
+        out, both, level = gated_chunks(query, key, value, level, together(before, seen), start, offset, True, chunk)
+        return out, both[..., :-1].contiguous(), level, both[..., -1:]
+    level = level.to(before.dtype).unsqueeze(-1)
     if not is_new(last):
-        before = before * torch.exp(level - last)
-    after = with_outer_product(before, key, value, normalise)
-    return read(query, after if offset == 0 else before, normalise), after, level
+        decay = torch.exp(level - last)
+        before, seen = before * decay, seen * decay
+    after, keys = with_outer_product(before, key, value), with_key(seen, key)
+    if offset != 0:
+        return read_mean(query, before, seen), after, level, keys
+    return read_mean(query, after, keys), after, level, keys
 
 
 def prefix_softmax_from(

@@ -65,12 +65,14 @@ class Operand:
     expression: Python that yields it, cheap enough to be used more than once.
     number: it is a Python number, not a tensor.
     wide: its dtype is that of values computed from positions and sizes only (see `Emitter.dtype`).
+    lasts: it is the same for every piece of a sequence.
     """
 
     expression: ast.expr
     type: Type
     number: bool = False
     wide: bool = False
+    lasts: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class Emitter(Protocol):
 
     def helper(self, function: str) -> ast.expr:
         """A function of `lowerings/kernels.py` by name; the generated module carries its text."""
+        ...
+
+    def lasting(self, name: str, code: ast.expr, operand: Operand) -> ast.expr:
+        """A tensor made of this operand only: where that lasts, it is computed for the first piece of a sequence."""
         ...
 
 

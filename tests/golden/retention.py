@@ -104,8 +104,16 @@ class Retention(nn.Module):
         state[0]: k, of all positions so far: [..., H, M_all, D]
         state[1]: v, of all positions so far: [..., H, M_all, E]
         state[2]: the number of positions so far: []
+        state[3]: gamma, which the first step computes
         """
-        return [torch.empty(0), torch.empty(0), torch.zeros((), dtype=torch.int64)]
+        return [torch.empty(0), torch.empty(0), torch.zeros((), dtype=torch.int64), torch.empty(0)]
+
+    def step_constants(self, q: Tensor) -> Tensor:
+        """What depends on sizes only: the first step computes it and hands it on in the state."""
+        H = q.size(-3)
+        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+        gamma = 1 - torch.pow(2, (-5 - torch.arange(H, device=q.device)).to(wide))
+        return gamma
 
     @torch.jit.export
     def step(
@@ -116,9 +124,9 @@ class Retention(nn.Module):
         v: Tensor,
     ) -> tuple[Tensor, list[Tensor]]:
         """Results for the next positions, one or more, and the state after them."""
-        if len(state) != 3:
+        if len(state) != 4:
             raise ValueError(
-                "retention: a state of `init_state` or `step` has 3 tensors, this one has "
+                "retention: a state of `init_state` or `step` has 4 tensors, this one has "
                 f"{len(state)}"
             )
         start = int(state[2])
@@ -127,7 +135,7 @@ class Retention(nn.Module):
             raise ValueError(
                 f"retention: a step takes one position or more, but {q.size(-2)} are given"
             )
-        H = q.size(-3)
+        gamma = self.step_constants(q) if is_new(state[3]) else state[3]
         N = q.size(-2)
         M = k.size(-2)
         M_all = M + start
@@ -135,9 +143,8 @@ class Retention(nn.Module):
         k_all = extended(state[0], k, -2)
         total = torch.arange(N, device=q.device) + start
         lag = total.unsqueeze(-1) - torch.arange(M_all, device=q.device)
-        gamma = 1 - torch.pow(2, (-5 - torch.arange(H, device=q.device)).to(wide))
         power = gamma.unsqueeze(-1).unsqueeze(-2) ** lag.to(wide)
         chosen = torch.where(lag >= 0, power, 0).to(q.dtype)
         v_all = extended(state[1], v, -2)
         contraction = q @ k_all.transpose(-2, -1) * chosen @ v_all
-        return contraction, [k_all, v_all, state[2] + q.size(-2)]
+        return contraction, [k_all, v_all, state[2] + q.size(-2), gamma]

@@ -118,6 +118,9 @@ class TestEmitter:
         self.helpers[function] = texts()[function]
         return pyast.name(function)
 
+    def lasting(self, name: str, code: ast.expr, operand: Operand) -> ast.expr:
+        return code
+
 
 @dataclass(frozen=True)
 class Prepared:
