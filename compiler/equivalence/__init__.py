@@ -7,14 +7,16 @@ sizes at which it is done.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 
 from ..dense import dense
 from ..graph import Graph, GraphTooLarge, Node, digest, topological
 from ..ops.contraction import Contraction
 from ..ops.layout import Reorder
 from ..simplify import simplify
+from .constants import smaller
 from .identities import Identity, identity
 from .matching import Matched
 from .search import FINE, Manner, Search
@@ -23,6 +25,7 @@ from .verdict import Counterexample, Equivalence, Side, Verdict
 __all__ = ["Counterexample", "Equivalence", "Side", "Verdict", "equivalent"]
 
 _RUN = "evaluation in float64"
+MAX_SPECIAL = 8  # sizes around smaller constants at which a proof is sought
 
 
 def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = True) -> Equivalence:
@@ -59,15 +62,42 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
             return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
     exact = exact or identity(matched, tested)
     if exact.unequal and not exact.unknowns:
-        for number, sizes in enumerate(tested):
-            for found, _ in search.examples(sizes, len(Manner) * number, manners, FINE):
-                return _different(found)
+        for found in _finely(search, tested, manners):
+            return _different(found)
     if rules and not exact.proved:
         after = identity(simple, tested)
         exact = after if after.proved else exact
+    if exact.large and next(_finely(search, tested, manners), None) is None:
+        exact = _at_smaller_constants(simple, manners) or exact
     if exact.proved:
         return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)
     return Equivalence(Verdict.UNKNOWN, "identity testing", exact.doubt, tuple(tested))
+
+
+def _finely(search: Search, tested: Sequence[Mapping[str, int]], manners: Sequence[Manner]) -> Iterator[Counterexample]:
+    """Differences down to the last digits."""
+    for number, sizes in enumerate(tested):
+        for found, _ in search.examples(sizes, len(Manner) * number, manners, FINE):
+            yield found
+
+
+def _at_smaller_constants(matched: Matched, manners: Sequence[Manner]) -> Identity | None:
+    """A proof at constants below their defaults, and at sizes on both sides of these; None if there is none.
+
+    A difference that is found there is none at the defaults, but the end of the proof.
+    """
+    found: Identity | None = None
+    for chosen, constants in smaller(matched):
+        tested = [*chosen.sizes(), *islice(chosen.special_sizes(), MAX_SPECIAL)]
+        search = Search(chosen)
+        if any(True for sizes in tested for _ in search.examples(sizes, 0, manners)):
+            return None
+        exact = identity(chosen, tested)
+        if exact.unequal:
+            return None
+        if exact.proved and found is None:
+            found = replace(exact, proved=tuple({**constants, **sizes} for sizes in exact.proved), constants=True)
+    return found
 
 
 def _different(found: Counterexample) -> Equivalence:

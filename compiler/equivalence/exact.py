@@ -14,6 +14,7 @@ from ..ops.base import Op
 from ..scan import Part, Scan
 from . import recurrences
 from .elements import ELEMENTS, elementwise
+from .maps import MAPS
 from .movement import MOVEMENTS
 from .opaque import opaque
 from .totals import TOTALS
@@ -39,7 +40,8 @@ def evaluate(
         rule = RULES.get(type(node.op), elementwise if node.op.elementwise else opaque)
         value = rule(node, operands, setting)
         assert value.axes == node.axes, node
-        found[node] = value
+        bundled = isinstance(value, recurrences.Bundle)
+        found[node] = value if setting.visit is None or bundled else setting.visit(value, setting)
     return [found[output] for output in outputs]
 
 
@@ -52,4 +54,4 @@ def _scan(node: Node, operands: list[Value], setting: Setting) -> Value:
     return recurrences.scan(node, operands, setting, evaluate)
 
 
-RULES: Mapping[type[Op], Rule] = {**ELEMENTS, **TOTALS, **MOVEMENTS, Scan: _scan, Part: recurrences.part}
+RULES: Mapping[type[Op], Rule] = {**ELEMENTS, **TOTALS, **MOVEMENTS, **MAPS, Scan: _scan, Part: recurrences.part}

@@ -127,12 +127,14 @@ class Matched:
         named = sorted({number + near for number in numbers for near in (-1, 0, 1, 2)})
         wanted = dict.fromkeys(axis for _, _, axes in self.given(0) for axis in axes)
         small = (2, 1, 3, 4)
+        seen: list[dict[str, int]] = []
         choices = [{axis: (size,)} for size in named for axis in wanted]
         choices += [{one: (3,), other: (3,)} for one in wanted for other in wanted if one < other]
         choices += [{axis: (size,)} for axis in wanted for size in (5, 8)]
         for chosen in choices[:MAX_SPECIAL]:
             found = self._search(small, chosen, equal=False, most=MAX_TRIED_SPECIAL)
-            if found is not None and self._largest(found) <= MAX_HELD:
+            if found is not None and found not in seen and self._largest(found) <= MAX_HELD:
+                seen.append(found)
                 yield found
 
     def _largest(self, sizes: Mapping[str, int]) -> float:

@@ -11,6 +11,7 @@ from ..graph import Node
 from ..ops import layout, selection
 from ..ops.base import Op
 from . import residues as field
+from .maps import picked
 from .opaque import opaque
 from .values import Rule, Setting, Value, largest
 
@@ -80,21 +81,13 @@ def _slice(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) 
 def _shift(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
     op = node.op
     assert isinstance(op, selection.Shift)
-    return _picked(tensor, _dim(axes, op.axis), torch.arange(setting.shape((op.axis,))[0]) - int(setting.size(op.by)))
+    return picked(tensor, _dim(axes, op.axis), torch.arange(setting.shape((op.axis,))[0]) - int(setting.size(op.by)))
 
 
 def _roll(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -> Tensor:
     op = node.op
     assert isinstance(op, selection.Roll)
     return tensor.roll(int(setting.size(op.by)), _dim(axes, op.axis))
-
-
-def _picked(tensor: Tensor, dim: int, places: Tensor) -> Tensor:
-    """The elements at places along a dimension, 0 for places outside."""
-    length = tensor.shape[dim]
-    inside = (places >= 0) & (places < length)
-    found = tensor.index_select(dim, places.clamp(0, length - 1))
-    return found * inside.reshape(-1, *([1] * (-dim - 1))).to(found.dtype)
 
 
 def _concat(node: Node, operands: list[Value], setting: Setting) -> Value:
@@ -114,20 +107,24 @@ def _concat(node: Node, operands: list[Value], setting: Setting) -> Value:
 
 
 def _take(node: Node, operands: list[Value], setting: Setting) -> Value:
-    """A table read at known places."""
+    """A table read at known places, which may differ along axes that the table has too."""
     op = node.op
     assert isinstance(op, selection.Take)
     table, places = operands
-    if places.known is None or set(places.axes) & {axis for axis in table.axes if axis != op.axis}:
+    length = setting.shape((op.axis,))[0]
+    if places.known is None or not ((places.known >= 0) & (places.known < length)).all():
         return opaque(node, operands, setting)
-    dim = table.axes.index(op.axis)
-    flat = places.known.reshape(-1)
-    order = (*table.axes[:dim], *places.axes, *table.axes[dim + 1 :])
+    rest = tuple(axis for axis in table.axes if axis != op.axis)
+    whole = (*rest, *(axis for axis in places.axes if axis not in rest))
+    index = places.known_over(whole).expand(setting.shape(whole))[..., None]
 
     def read(tensor: Tensor, front: int) -> Tensor:
-        found = tensor.index_select(front + dim, flat)
-        shape = (*found.shape[: front + dim], *places.known.shape, *found.shape[front + dim + 1 :])  # type: ignore[union-attr]
-        return _ordered(found.reshape(shape), order, node.axes)
+        last = _ordered(tensor, table.axes, (*rest, op.axis))
+        for _ in whole[len(rest) :]:
+            last = last.unsqueeze(-2)
+        last = last.expand(*tensor.shape[:front], *index.shape[:-1], length)
+        found = last.gather(-1, index.expand(*tensor.shape[:front], *index.shape))
+        return _ordered(found.squeeze(-1), whole, node.axes)
 
     known = None if table.known is None else read(table.known, 0)
     return Value(read(table.residues, 2), node.axes, table.degree, known)

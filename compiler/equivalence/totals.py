@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..graph import Node
-from ..ops import contraction, cumulative, normalisations, reductions
+from ..ops import contraction, cumulative, normalisations, ordering, reductions, segments
 from ..ops.base import Op
 from . import residues as field
 from .elements import abs_of, exp_of, extreme, log_of, root_of
@@ -186,9 +186,65 @@ def _running(node: Node, operands: list[Value], setting: Setting) -> Value:
     return Value(reduced(x.residues.cumsum(dim + 2)), node.axes, degree, known)
 
 
+def _running_product(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    assert isinstance(node.op, cumulative.CumulativeProduct)
+    dim = node.axes.index(node.op.axis)
+    parts = [x.residues.select(dim + 2, 0)]
+    for place in range(1, x.residues.shape[dim + 2]):
+        parts.append(times(parts[-1], x.residues.select(dim + 2, place)))
+    known = None if x.known is None else x.known.cumprod(dim)
+    return Value(torch.stack(parts, dim + 2), node.axes, _power_of(x, (node.op.axis,)), known)
+
+
+def _same_group(group: Value, axis: str, axes: tuple[str, ...]) -> Tensor:
+    """Which elements along an axis, as the last dimension, are of the group of each element [*axes, axis]."""
+    own = group.known_over(axes)
+    other = own.movedim(axes.index(axis), -1).unsqueeze(axes.index(axis))
+    return own[..., None] == other
+
+
+def _over_groups(x: Tensor, same: Tensor, dim: int) -> Tensor:
+    """The sum of every group, at each of its elements."""
+    others = x.movedim(dim, -1).unsqueeze(dim)
+    return reduced((others * same.to(x.dtype)).sum(-1))
+
+
+def _segments(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """Groups that are known; others are what an unknown function says."""
+    op = node.op
+    x, group = operands[:2]
+    if group.known is None:
+        return opaque(node, operands, setting)
+    assert isinstance(op, segments.SegmentSoftmax | segments.SegmentSum)
+    dim = node.axes.index(op.axis)
+    same = _same_group(group, op.axis, node.axes)
+    values = x.over(node.axes).expand(2, field.TRIALS, *setting.shape(node.axes))
+    if isinstance(op, segments.SegmentSum):
+        return Value(_over_groups(values, same, dim + 2), node.axes, x.degree.repeated(same.shape[-1]))
+    weights = Value(exp_of(values), node.axes, x.degree.unknown())
+    for mask in operands[2:]:
+        weights = _product(weights, mask, node.axes)
+    total = Value(_over_groups(weights.residues, same, dim + 2), node.axes, weights.degree.repeated(same.shape[-1]))
+    return _over(weights, total)
+
+
+def _top(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """Of as many elements as there are, all are taken."""
+    op = node.op
+    assert isinstance(op, ordering.Top)
+    if setting.size(op.count) < setting.shape((op.axis,))[0]:
+        return opaque(node, operands, setting)
+    return from_known(node, torch.ones(setting.shape(node.axes), dtype=torch.bool))
+
+
 TOTALS: Mapping[type[Op], Rule] = {
     contraction.Contraction: _contraction,
     cumulative.CumulativeSum: _running,
+    cumulative.CumulativeProduct: _running_product,
+    ordering.Top: _top,
+    segments.SegmentSoftmax: _segments,
+    segments.SegmentSum: _segments,
     **dict.fromkeys(
         (
             reductions.Sum, reductions.Mean, reductions.Variance, reductions.StandardDeviation, reductions.Norm,

@@ -75,13 +75,15 @@ class Setting:
     """What a graph is evaluated at.
 
     values: of inputs, parameters and buffers, by name. sizes: of axes, and constants. axes: what axes are called, so
-    that two graphs speak of the same. unknowns: functions that were taken as unknown; it grows.
+    that two graphs speak of the same. unknowns: functions that were taken as unknown; it grows. visit: is shown every
+    value that is computed, in order, and says what to go on with.
     """
 
     values: Mapping[str, Value]
     sizes: Mapping[str, float]
     axes: Mapping[str, str]
     unknowns: set[str]
+    visit: Callable[[Value, Setting], Value] | None = None
 
     def size(self, size: Poly) -> float:
         return size.evaluate(self.sizes)

@@ -162,3 +162,78 @@ def test_a_parameter_that_only_one_formula_has() -> None:
 def test_mistakes_are_reported() -> None:
     with pytest.raises(attngraph.FormulaError):
         attngraph.equivalent("attention f(x[N]) -> [N]:\n    return z\n", "attention f(x[N]) -> [N]:\n    return x\n")
+
+
+# -- repetitions, and constants that make values large --------------------------------------------------------
+
+REPEATED = "attention f(q[N, D], k[M, D], v[M, E], x[N, D]) -> [N, D]:\n    where E = D, S = 5\n"
+
+
+def repeated(step: str, after: str = "s") -> Side:
+    """Five steps whose degree as one function is beyond any proof by random evaluation."""
+    lines = ("scan S:", "    state s[N, D] = x", f"    s = {step}", f"return {after}")
+    return body(*lines, header=REPEATED)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("softmax[M](s @ k^T) @ v[E -> D] + s", "s + (exp(s @ k^T) @ v[E -> D]) / sum[M](exp(s @ k^T))"),
+        ("tanh(s * sum[M](k)) * q / (1 + s^2)", "q * tanh(sum[M](s * k)) / (s * s + 1)"),
+    ],
+)
+def test_repetitions_are_cut_where_both_sides_agree(left: str, right: str) -> None:
+    found = equivalent(repeated(left), repeated(right), rules=False)
+    assert found.verdict is Verdict.PROVED, found
+    matched = Matched.of(repeated(left), repeated(right, "s * 1.0000000000001"))
+    assert not isinstance(matched, str)
+    assert not identity(matched, list(matched.sizes())).proved
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("softmax[M](s @ k^T) @ v[E -> D] + s", "(exp(s @ k^T) @ v[E -> D]) / sum[M](exp(s @ k^T))"),
+        ("tanh(s * sum[M](k)) * q / (1 + s^2)", "tanh(s * sum[M](k)) * q / (1 + s^4)"),
+        ("softmax[M](s @ k^T) @ v[E -> D]", "softmax[M](s @ k^T / 1.0000000000001) @ v[E -> D]"),
+        ("where(pos(S) < 4, s * q, q) / (1 + s^2)", "s * q / (1 + s^2)"),
+    ],
+)
+def test_repetitions_that_differ_are_not_proved(left: str, right: str) -> None:
+    """Also without the search for a counterexample."""
+    assert equivalent(repeated(left), repeated(right), rules=False).verdict is not Verdict.PROVED
+    matched = Matched.of(repeated(left), repeated(right))
+    assert not isinstance(matched, str)
+    assert not identity(matched, list(matched.sizes())).proved
+
+
+LARGE = "attention f(x[N]) -> [N]:\n    where S = size, R = size, U = size, N = G * S\n    const size = 256\n"
+
+
+def in_blocks(text: str) -> Side:
+    """The blocks, whose values with each other are too many to be held."""
+    return body("y = split[N -> G, S](x)", f"return merge[G, S -> N]({text})", header=LARGE)
+
+
+def test_a_proof_at_smaller_constants_says_so() -> None:
+    pair = in_blocks("sum[R, U](y * y[S -> R] * y[S -> U])"), in_blocks("y * square(sum[S](y))")
+    found = equivalent(*pair, rules=False)
+    assert found.verdict is Verdict.PROVED, found
+    assert all(2 <= sizes["size"] <= 3 for sizes in found.sizes)
+    assert "at these sizes and constants only" in found.confidence
+    assert not found.everywhere
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "y * square(sum[S](y)) * where(size > 100, 1.001, 1)",  # equal at small constants only
+        "y * square(sum[S](y)) + where(size > 100, 1e-11, 0)",
+        "y * square(sum[S](y)) * where(pos(S) > size - 2, 1.001, 1)",
+        "y * square(sum[S](y)) + (size - 256) * (size - 2) * y",  # equal at the default and at 2
+        "y * square(sum[S](y)) * size / 256",  # at the default only
+    ],
+)
+def test_what_holds_at_smaller_constants_only_is_not_proved(other: str) -> None:
+    left = in_blocks("sum[R, U](y * y[S -> R] * y[S -> U])")
+    assert equivalent(left, in_blocks(other), rules=False).verdict is not Verdict.PROVED

@@ -58,12 +58,12 @@ PROVED = (
     ("shifted_groups", "rolled_groups"),
     ("l2vit_linear_attention", "l2vit_keys_first"),
     ("nprf_unbiased", "nprf_linear"),
+    ("moa_attention", "moa_of_two"),
+    ("pool_mixer", "pool_by_pooling"),
 )
 #: equal at every size and draw that was tried, and no more
 OPEN = (
-    ("moa_attention", "moa_of_two"),  # the two largest of two are both
     ("gqa_attention", "gqa_two_parts"),  # a sum of masked exponentials is 0 only where all are masked
-    ("pool_mixer", "pool_by_pooling"),  # what pooling is
     ("circular_conv", "circular_by_transforms"),  # the convolution theorem
 )
 DIFFERENT = (
