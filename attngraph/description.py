@@ -304,6 +304,8 @@ def notes(
         yield f"no gradient reaches `{name}`"
     for name in account.cancelled:
         yield f"`{name}` cancels: the result does not depend on it"
+    for name in account.guarded:
+        yield f"`{name}` cancels where no epsilon, clamp, infinity or NaN acts"
 
 
 def _data(report: Report) -> str:

@@ -13,6 +13,7 @@ from .facts.dependence import Dependence
 from .facts.gradients import cancelled, unreached
 from .facts.mixing import only_statistics, twins
 from .facts.state import State, state
+from .formula import Formula
 from .graph import Node
 from .lowerings.lowering import Lowering
 from .plan import Plan, for_constants
@@ -66,6 +67,7 @@ class Account:
     fixed: parameters and buffers that carry a sequence axis, with those axes: they fix its length.
     without_gradient: inputs and parameters that are used, and that no gradient reaches.
     cancelled: those that simplification shows to have no influence.
+    guarded: those that have none but through an epsilon, a clamp, an infinity or a NaN.
     remembered: what the tensors of the state of `step` hold, with their shapes; None if there is no `step`.
     """
 
@@ -78,6 +80,7 @@ class Account:
     fixed: tuple[tuple[str, tuple[str, ...]], ...]
     without_gradient: tuple[str, ...]
     cancelled: tuple[str, ...]
+    guarded: tuple[str, ...]
     remembered: tuple[str, ...] | None
 
 
@@ -95,6 +98,7 @@ def account(report: Report) -> Account | None:
     causal = None if found is None else (found[1], found[0])
     kept = state(graph, axes)
     pieces = recurrence(formula, graph)
+    gone, nearly = (_gone(formula, guards=guards) for guards in (False, True))
     dense = Form("dense", True, f"the text as it stands: time {written.order}, memory {written.memory_growth}")
     return Account(
         forms=(dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept, pieces)),
@@ -105,9 +109,15 @@ def account(report: Report) -> Account | None:
         twins=tuple((place, t.axis, t.tokens) for t in twins(formula, axes) for place in _places(case, (t.node,))),
         fixed=tuple(_fixed(case)),
         without_gradient=tuple(getattr(found.node.op, "name", "") for found in unreached(formula)),
-        cancelled=tuple(getattr(node.op, "name", "") for node in cancelled(formula, simplify(formula).graph)),
+        cancelled=gone,
+        guarded=tuple(name for name in nearly if name not in gone),
         remembered=tuple(remembered(pieces)) if isinstance(pieces, Recurrence) else None,
     )
+
+
+def _gone(formula: Formula, *, guards: bool) -> tuple[str, ...]:
+    """Inputs and parameters that simplification takes away. guards: also where what a guard does is lost."""
+    return tuple(getattr(node.op, "name", "") for node in cancelled(formula, simplify(formula, guards=guards).graph))
 
 
 def choose(report: Report, form: str, consts: Mapping[str, int | float] | None = None) -> Report:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from .graph import Builder, GraphTooLarge, Node, topological
+from .ops.arithmetic import Multiply
 from .ops.base import Op, Reject
 from .ops.layout import Broadcast, Reorder
-from .ops.leaves import Literal
+from .ops.leaves import Literal, Size
 from .ops.normalisations import L1Normalize, L2Normalize, LayerNorm, RmsNorm
-from .ops.reductions import Mean, Sum
+from .ops.reductions import Max, Mean, Min, Sum
 from .rules import RULES
 from .rules.chain import (
     GROUPS,
@@ -33,11 +34,13 @@ from .rules.chain import (
 )
 from .rules.pattern import Pattern, build, matches, operands, pattern
 from .rules.rule import Knowledge, Rule
+from .sizes import Poly
 from .types import Kind
 
 MAX_STEPS = 250
 MAX_OPENED = 60  # steps of one attempt to make a value smaller by making it larger first
 FOLDED = "constants folded"
+COPIES = "reduction of copies"
 LEFT_OUT = "where what is left out is NaN or infinite"
 #: where values are tried in a larger form that may become smaller: the operations that close each kind of opening
 CLOSING: dict[str, tuple[type[Op], ...]] = {
@@ -229,6 +232,9 @@ class _Engine:
         folded = self._folded(node)
         if folded is not None:
             return self._made(Rewrite(FOLDED, node, folded, "numbers are computed once"))
+        single = self._single(node)
+        if single is not None:
+            return self._made(Rewrite(COPIES, node, single, "the value is the same all along the axis"))
         wanted = self.table.patterns.get(type(node.op))
         if wanted:
             available = {type(operand.op) for operand in operands(node, self.builder)}
@@ -286,6 +292,24 @@ class _Engine:
             after = None if items is None else build_product(self.builder, items)
         fitted = None if after is None else self._fitted(after, node)
         return None if fitted is node else fitted
+
+    def _single(self, node: Node) -> Node | None:
+        """A sum, mean, largest or smallest over copies of a value, from the value; None if it is of something else."""
+        if not isinstance(node.op, Sum | Mean | Max | Min) or not isinstance(node.inputs[0].op, Broadcast):
+            return None
+        [after] = node.inputs[0].inputs
+        copied = [axis for axis in node.op.axes if axis not in after.axes]
+        if not copied or after.type.kind is not node.type.kind:
+            return None
+        rest = tuple(axis for axis in node.op.axes if axis in after.axes)
+        after = self.builder.make(replace(node.op, axes=rest), after) if rest else after
+        if isinstance(node.op, Sum):
+            count = Poly.volume(copied)
+            if isinstance(after.op, Literal) and float(after.op.value).is_integer():
+                after = self.builder.make(Size(count * int(after.op.value), after.type.kind))
+            else:
+                after = self.builder.make(Multiply(), after, self.builder.make(Size(count)))
+        return self._fitted(after, node)
 
     def _fitted(self, after: Node, node: Node) -> Node | None:
         """A value of the kind and the axes of the node that it replaces; None if it cannot be one."""

@@ -166,11 +166,11 @@ def range_of(
             return _negate(operands[0])
         case Multiply():
             same = node.inputs[0] is node.inputs[1]
-            return Range(0.0) if same else _multiply(operands[0], operands[1])
+            return _squared(operands[0]) if same else _multiply(operands[0], operands[1])
         case Divide():
             return _multiply(operands[0], _reciprocal(operands[1]))
         case Square():
-            return Range(0.0)
+            return _squared(operands[0])
         case IntegerPower(exponent):
             return Range(0.0) if exponent % 2 == 0 else (_sign_of(operands[0]))
         case Power():
@@ -214,6 +214,13 @@ def range_of(
             return Range(-float(slope), max(operands[0].high, 0.0), slope > 0)
     rule = _FUNCTIONS.get(type(node.op))
     return rule(operands[0]) if rule else ANY
+
+
+def _squared(a: Range) -> Range:
+    """The square of a value; of a small one it may round to 0."""
+    if not a.positive or a.low * a.low == math.inf:
+        return Range(0.0)
+    return Range(a.low * a.low, a.high * a.high, a.low_open and a.low > 0, a.high_open)
 
 
 def _is_spread(high: Node, low: Node) -> bool:

@@ -112,6 +112,11 @@ DEFINITIONS = (
         near_miss="y / norm[M](x)", guard="where the length is below 1e-12",
     ),
     Rule(
+        "cosine with itself", "x[N, M], y[N, M]", "sum[M](x * x) / square(max(norm[M](x), 1e-8))", "1",
+        "a value points where it points", near_miss="sum[M](x * y) / square(max(norm[M](x), 1e-8))",
+        guard="where the length is below 1e-8",
+    ),
+    Rule(
         "layer norm spelled out", "x[N, M]", "(x - mean[M](x)) / sqrt(var[M](x) + 1e-5)", "layer_norm[M](x)",
         "that is its definition", near_miss="(x - mean[M](x)) / sqrt(var[M](x) + 1e-3)",
     ),

@@ -220,6 +220,22 @@ def test_reductions_and_masks(before: str, result: str, after: str) -> None:
     assert lines[-1] == f"return {after}"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("x + sum[N](sum[D](softmax[D](y)))", "x + N"),
+        ("x + sum[N](y - y + 0.5)", "x + 0.5 * N"),
+        ("x * mean[N](y - y + 3.5)", "x * 3.5"),
+        ("x * max[N, D](y - y + 3.5)", "x * 3.5"),
+        ("x + sum[N, D](s + (y - y))", "x + sum[N](s) * D"),
+        ("x + sum[N, D](s + y)", "x + sum[N, D](s + y)"),
+    ],
+)
+def test_a_sum_over_copies_is_a_product(before: str, after: str) -> None:
+    """What simplification leaves without an axis is the same all along it."""
+    assert simplified(before)[-1] == f"return {after}"
+
+
 def test_guards_act_on_request_only() -> None:
     assert simplified("l2_normalize[D](x * exp(s))")[-1] == "return l2_normalize[D](x * exp(s))"
     assert simplified("l2_normalize[D](x * exp(s))", guards=True)[-1] == "return l2_normalize[D](x)"

@@ -107,52 +107,113 @@ def attnzero_bench_pvt_v2_c100(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 # -- the released graphs ---------------------------------------------------------------------------
+#
+# Operators as released, those that change their argument included: names may share storage, and a graph gives every
+# slot a copy of its own. A graph of operators that do not fit each other raises.
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     """The released operator reads the values of its first operand twice."""
     left = a.reshape(a.shape[0], -1)
     right = left.reshape(b.shape[0], -1)
-    lengths = [x.square().sum(1).sqrt().clamp(min=1e-8) for x in (left, right)]
-    return ((left * right).sum(1) / (lengths[0] * lengths[1])).sum()
+    return torch.cosine_similarity(left, right).sum()
+
+
+def _fits(a: Tensor, b: Tensor) -> bool:
+    """Whether the products of rank four go over tokens; over features otherwise, or not at all."""
+    if a.dim() != 4 or b.dim() != 4:
+        raise ValueError("both operands need rank 4")
+    if a.shape[:3] == b.shape[:3]:
+        return True
+    if (*a.shape[:2], a.shape[3]) == (*b.shape[:2], b.shape[3]):
+        return False
+    raise ValueError("neither tokens nor features agree")
 
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Tokens where the first three axes agree, else features."""
-    return a.mT @ b if a.shape[:3] == b.shape[:3] else a @ b.mT
+    return a.mT @ b if _fits(a, b) else a @ b.mT
 
 
-UNARY: dict[int, Callable[[Tensor], Tensor]] = {
-    0: lambda x: x,
-    2: lambda x: torch.softmax(x, -1),
-    4: _log_abs,
-    5: torch.abs,
-    6: _zs,
-    7: _ssg,
-    9: torch.sigmoid,
-    11: lambda x: x.clamp(min=0).sqrt(),
-    12: torch.neg,
-    13: _mm,
-    14: torch.sign,
-    15: lambda x: x * x.shape[-1] ** -0.5,
-    16: _e1,
-    18: lambda x: x[..., None],
-    19: torch.relu,
-    20: _tok,
-    21: torch.exp,
-    22: lambda x: x[None],
-    25: _row,
-    26: lambda x: 1 - torch.sigmoid(x),
-    27: lambda x: x / x.sum(-1, keepdim=True),
-}
-BINARY: dict[int, Callable[[Tensor, Tensor], Tensor]] = {
-    0: torch.add,
-    2: torch.mul,
-    3: torch.matmul,
-    4: _cosine,
-    5: _products,
-    6: lambda a, b: b.mT @ a if a.shape[:3] == b.shape[:3] else b @ a.mT,
-}
+def _products_transposed(a: Tensor, b: Tensor) -> Tensor:
+    return b.mT @ a if _fits(a, b) else b @ a.mT
+
+
+def _concatenated(a: Tensor, b: Tensor) -> Tensor:
+    if a.dim() != b.dim() or a.shape[:-1] != b.shape[:-1]:
+        raise ValueError("only the last axes may differ")
+    return torch.cat([a, b], -1)
+
+
+def _of_rank(x: Tensor, least: int, most: int = 99) -> Tensor:
+    if not least <= x.dim() <= most:
+        raise ValueError(f"rank {x.dim()}")
+    return x
+
+
+def _log_abs_in_place(x: Tensor) -> Tensor:
+    x[x == 0] = 1
+    return x.abs().log()
+
+
+def _sqrt_in_place(x: Tensor) -> Tensor:
+    x[x <= 0] = 0
+    return x.sqrt()
+
+
+def _by_sum_in_place(x: Tensor) -> Tensor:
+    x /= _of_rank(x, 1).sum(-1, keepdim=True)
+    return x
+
+
+def _released_zs(x: Tensor) -> Tensor:
+    z = (x - x.mean()) / x.std() if x.numel() > 1 else torch.zeros_like(x)
+    return torch.where(z == z, z, 0.0)
+
+
+#: How often the operator `repeat` repeats.
+TIMES = 192
+UNARY: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: x,
+    lambda x: _of_rank(x, 2).mT,
+    lambda x: torch.softmax(x, -1),
+    lambda x: torch.log(x + 1e-9),
+    _log_abs_in_place,
+    torch.abs,
+    _released_zs,
+    _ssg,
+    lambda x: 1 / (x + 1e-6),
+    torch.sigmoid,
+    lambda x: torch.log_softmax(x, -1),
+    _sqrt_in_place,
+    torch.neg,
+    _mm,
+    torch.sign,
+    lambda x: _of_rank(x, 4, 4) * x.shape[-1] ** -0.5,
+    _e1,
+    lambda x: _of_rank(x, 3).sum(2),
+    lambda x: x[..., None],
+    torch.relu,
+    lambda x: _tok(_of_rank(x, 2)),
+    torch.exp,
+    lambda x: x[None],
+    lambda x: _of_rank(x, 2).sum(1),
+    lambda x: 1 / (_of_rank(x, 0, 3).repeat(1, 1, TIMES) + 1e-8),
+    lambda x: _row(x) if x.dim() else x / x.abs().clamp(min=1e-12),
+    lambda x: 1 - torch.sigmoid(x),
+    _by_sum_in_place,
+)
+BINARY: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
+    torch.add,
+    lambda a, b: (a - b + 1e-6).square().sum(-1).sqrt() if (a + b).dim() else (a - b + 1e-6).abs(),
+    torch.mul,
+    torch.matmul,
+    _cosine,
+    _products,
+    _products_transposed,
+    lambda a, b: torch.einsum("bnsd,bnd->bns", a, b),
+    lambda a, b: torch.einsum("bti,bi->bt", a, b),
+    _concatenated,
+)
 
 
 @dataclass(frozen=True)
@@ -164,11 +225,23 @@ class Config:
     binary: tuple[int, ...]
 
 
-#: Steps of a graph: (list, operand) applies a unary list; (operator, left, right, result) a binary operator.
-GRAPHS: dict[str, tuple[dict[str, str], tuple[tuple[int, str] | tuple[int, str, str, str], ...]]] = {
+Step = tuple[int, str] | tuple[int, str, str, str] | tuple[str, str]
+"""(list, operand) applies a unary list; (operator, left, right, result) a binary one; (name, new): one tensor."""
+
+GRAPHS: dict[str, tuple[dict[str, str], tuple[Step, ...]]] = {
     "i3n2": (
         {"a": "q", "b": "k", "c": "v"},
         ((0, "a"), (1, "b"), (0, "a", "b", "X"), (2, "c"), (3, "X"), (1, "X", "c", "out")),
+    ),
+    "i3n301": (
+        {"a": "q", "b": "k", "c": "v"},
+        ((0, "a"), (1, "b"), (0, "a", "b", "X"), ("X", "d"), (2, "c"), (4, "d"), (3, "X"), (1, "X", "c", "Y"), (5, "Y"),
+         (2, "Y", "d", "out")),
+    ),
+    "i3n301_bench": (
+        {"a": "q", "b": "k", "c": "v"},
+        ((0, "a"), (1, "b"), (0, "a", "b", "X"), ("X", "d"), (2, "c"), (3, "X"), (1, "X", "c", "Y"), (4, "d"), (5, "Y"),
+         (2, "Y", "d", "out")),
     ),
     "i3n302": (
         {"a": "q", "b": "k", "c": "v", "d": "v"},
@@ -180,10 +253,20 @@ GRAPHS: dict[str, tuple[dict[str, str], tuple[tuple[int, str] | tuple[int, str, 
         ((0, "c"), (1, "d"), (0, "c", "d", "X"), (3, "X"), (2, "b"), (1, "b", "X", "Y"), (4, "a"), (5, "Y"),
          (2, "a", "Y", "out")),
     ),
+    "i3n304": (
+        {"a": "q", "b": "k", "c": "v", "d": "v"},
+        ((0, "b"), (1, "c"), (0, "b", "c", "X"), (3, "X"), (2, "a"), (1, "a", "X", "Y"), (4, "d"), (5, "Y"),
+         (2, "d", "Y", "out")),
+    ),
     "i3n305": (
         {"a": "q", "b": "k", "c": "v", "d": "v"},
         ((0, "b"), (1, "c"), (0, "b", "c", "X"), (2, "a"), (3, "d"), (1, "a", "d", "Y"), (4, "X"), (5, "Y"),
          (2, "X", "Y", "out")),
+    ),
+    "i3n401": (
+        {"a": "q", "b": "q", "c": "k", "d": "k", "e": "v"},
+        ((0, "d"), (1, "e"), (0, "d", "e", "X"), (2, "b"), (3, "c"), (1, "b", "c", "Y"), (4, "a"), (5, "X"),
+         (2, "a", "X", "Z"), (6, "Y"), (7, "Z"), (3, "Y", "Z", "out")),
     ),
     "i3n402": (
         {"a": "q", "b": "k", "c": "v", "d": "v"},
@@ -211,15 +294,16 @@ CONFIGS: dict[str, Config] = {
 
 
 def run_config(config: Config, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The original's result, with its stray axis of length 1 where it has one."""
+    """The original's result, with its stray axis of length 1 where it has one. Errors: operators that do not fit."""
     slots, steps = GRAPHS[config.graph]
-    values = {slot: {"q": q, "k": k, "v": v}[source] for slot, source in slots.items()}
+    values = {slot: {"q": q, "k": k, "v": v}[source].clone() for slot, source in slots.items()}
     for step in steps:
-        if len(step) == 2:
-            index, name = step
-            for operator in config.unary[index]:
-                values[name] = UNARY[operator](values[name])
-        else:
-            index, left, right, result = step
-            values[result] = BINARY[config.binary[index]](values[left], values[right])
+        match step:
+            case (int(index), name):
+                for operator in config.unary[index]:
+                    values[name] = UNARY[operator](values[name])
+            case (str(old), name):
+                values[name] = values[old]
+            case (int(index), left, right, result):
+                values[result] = BINARY[config.binary[index]](values[left], values[right])
     return values["out"]
