@@ -16,6 +16,7 @@ from .facts.state import State, state
 from .formula import Formula
 from .graph import Node
 from .lowerings.lowering import Lowering
+from .lowerings.rows import in_rows
 from .plan import Plan, for_constants
 from .recurrence import Recurrence, Refusal, recurrence, remembered
 from .report import Report
@@ -162,7 +163,7 @@ def _for_constants(report: Report, consts: Mapping[str, int | float]) -> Report:
     if graph is report.plan:
         return report
     sequence = Sequence(formula)
-    costs = (measure(formula.graph, sequence), measure(graph, sequence))
+    costs = (measure(formula.graph, sequence), measure(graph, sequence, in_rows(formula, graph)))
     return replace(report, formula=formula, plan=graph, steps=tuple(steps), written=costs[0], compiled=costs[1])
 
 

@@ -17,6 +17,7 @@ from .formula import Formula
 from .graph import Graph
 from .loader import load_class
 from .lowerings.flex import with_flex
+from .lowerings.rows import in_rows
 from .lowerings.spare import with_spare_blocks
 from .plan import for_constants
 from .report import Step
@@ -60,7 +61,7 @@ def compile(
     generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position, stepped=planned)
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
-    built.notes = stand_ins(chosen, graph)  # type: ignore[assignment]
+    built.notes = stand_ins(chosen, in_rows(formula, graph))  # type: ignore[assignment]
     return built
 
 
@@ -106,7 +107,7 @@ def save(
     generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position)
     module, known, constants = _instance(formula, generated, sizes, consts, None, None)
     chosen.save(module, Example(formula, known, constants), path, batch=1 if batch is None else batch)
-    return stand_ins(chosen, graph)
+    return stand_ins(chosen, in_rows(formula, graph))
 
 
 def _target(name: str) -> Target:

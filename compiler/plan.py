@@ -20,6 +20,7 @@ from .lowerings.causal import normalised
 from .lowerings.fused import FusedSoftmax
 from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
+from .lowerings.rows import ROWS, Group, RowBlocks, groups
 from .normal import Names, Policy, SumProduct, is_sum, normal_form
 from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
@@ -129,6 +130,8 @@ class _Planner:
                 derived[axis] = size
             introduced = formula.introduced.union(self.names.sizes)
             formula = replace(formula, facts=facts, derived=derived, introduced=introduced)
+        for group in groups(formula, graph):
+            self._record_blocks(group, names)
         steps = tuple(sorted(self.steps, key=lambda step: step.span))
         return Plan(formula, graph, self.origins, steps)
 
@@ -296,6 +299,17 @@ class _Planner:
         reasons |= [RUNNING_SUM for op in made if isinstance(op, CumulativeSum)]
         reasons |= [ORDER for op in made if isinstance(op, Contraction)]
         return reasons or dict([ORDER])
+
+    def _record_blocks(self, group: Group, names: Mapping[Node, str]) -> None:
+        origins = self.formula.origins
+        span = origins.get(self.origins.get(group.last, group.last)) or origins.get(group.last)
+        if span is None:
+            return
+        before = text(group.last, names, open=True)
+        part = f"{ROWS} of {group.query} at a time"
+        if group.key is not None:
+            part += f", {group.key} up to the last of them"
+        self.steps.append(Step(RowBlocks.rule, span, before, f"{before}, {part}", RowBlocks.why))
 
     def _record(self, node: Node, chosen: Node, reasons: Mapping[str, str]) -> None:
         span = self.formula.origins.get(self.origins.get(node, node))

@@ -131,7 +131,7 @@ class Scan(Op):
 
     def workspace(self, result: Type, *operands: Type) -> Poly:
         members = sum((self.part(index).volume() for index in range(len(self.step.results))), ZERO)
-        return members + self.state_size() + _live(self.step) - result.volume()
+        return members + self.state_size() + live(self.step) - result.volume()
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
         return self.step.arguments[index].type.kind
@@ -168,7 +168,7 @@ def part_of(scan: Scan, index: int) -> Part:
     return Part(index, type_.kind, type_.axes, type_.batched)
 
 
-def _live(step: Region) -> Poly:
+def live(step: Region) -> Poly:
     """At least the most elements that are held at once inside a step: the largest of every monomial over time."""
     nodes = step.nodes()
     last = {operand: at for at, node in enumerate(nodes) for operand in node.inputs}

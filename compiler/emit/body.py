@@ -14,6 +14,7 @@ from enum import Enum
 from .. import pyast
 from ..graph import Node
 from ..lowerings.memory import Continued
+from ..lowerings.rows import RowBlocks
 from ..ops.base import Op, Operand
 from ..ops.leaves import Buffer, Input, Literal, Parameter, Size
 from ..scan import Part, Scan
@@ -75,7 +76,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Loop:
-    """The method that runs a recurrence: what it takes besides its operands.
+    """The method that runs a recurrence or blocks: what it takes besides its operands.
 
     sizes: names of sizes; typed: whether it takes a dtype, since no operand tells it.
     """
@@ -98,7 +99,7 @@ class Frame:
     real, wide, complex: the dtypes of computed values; device: that of the inputs.
     precisions: of values that depend on inputs, and of fixed ones.
     carried: for values that hand something on from piece to piece, the expressions of what the piece before handed on.
-    loops: makes the methods of a recurrence.
+    loops: makes the methods of a recurrence, or of blocks.
     lasting: nodes that are the same for every piece of a sequence.
     """
 
@@ -114,7 +115,7 @@ class Frame:
     device: ast.expr
     precisions: tuple[Precision, Precision] = (Precision.WORKING, Precision.WIDE)
     carried: Mapping[Node, tuple[ast.expr, ...]] = field(default_factory=dict)
-    loops: Callable[[Scan], Loop] | None = None
+    loops: Callable[[Node], Loop] | None = None
     lasting: frozenset[Node] = frozenset()
 
 
@@ -172,6 +173,8 @@ class Body:
             return Value(self._assign(node, self._scan(node, scan)))
         if isinstance(op, Part):
             return self._part(node, op)
+        if isinstance(op, RowBlocks):
+            return Value(self._assign(node, self._blocks(node, op)))
         emitter = _NodeEmitter(self, fixed)
         operands = [self._values[operand] for operand in node.inputs]
         if not node.axes and all(operand.number for operand in operands):
@@ -209,7 +212,7 @@ class Body:
     def _scan(self, node: Node, scan: Scan) -> ast.expr:
         """The call of the method that runs a recurrence, from a state where there is one."""
         assert self.frame.loops is not None
-        loop = self.frame.loops(scan)
+        loop = self.frame.loops(node)
         given = [self._operand(node, index, as_tensor=True) for index in range(len(node.inputs))]
         operands = [align(operand, scan.laid_out(index)) for index, operand in enumerate(given)]
         for index, state in enumerate(self.frame.carried.get(node, ())):
@@ -218,6 +221,19 @@ class Body:
         sizes = [self.size(Poly.symbol(name)) for name in loop.sizes]
         dtype = [self.frame.real] if loop.typed else []
         return pyast.call(f"self.{loop.name}", *operands, *sizes, *dtype)
+
+    def _blocks(self, node: Node, op: RowBlocks) -> ast.expr:
+        """The call of the method that runs a graph for a block of queries after the other."""
+        assert self.frame.loops is not None
+        loop = self.frame.loops(node)
+        given: list[ast.expr] = []
+        for index, operand in enumerate(node.inputs):
+            fixed = operand in self.frame.fixed and not self._values[operand].number
+            # values of positions keep their precision: what is made of them is rounded once
+            value = self._values[operand] if fixed else self._operand(node, index, as_tensor=True)
+            given.append(value.expression)
+        sizes = [self.size(Poly.symbol(name)) for name in loop.sizes]
+        return pyast.call(f"self.{loop.name}", *given, *sizes, *([self.frame.real] if loop.typed else []))
 
     def _part(self, node: Node, op: Part) -> Value:
         return Value(self._assign(node, self._member(node.inputs[0], op.index)))

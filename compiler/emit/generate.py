@@ -14,6 +14,7 @@ from ...grammar.source import Source
 from ..formula import Formula
 from ..graph import Graph, Node
 from ..lowerings.library import texts, with_callees
+from ..lowerings.rows import in_rows
 from ..recurrence import Recurrence, recurrence
 from ..report import Step
 from ..sizes import Poly
@@ -62,12 +63,14 @@ def emit(
     notes: comments above the statements that compute these nodes.
     steps: decisions of the planner, which become comments at the start of the computation.
     sizes: default values of the constructor's sizes; all of them or none.
-    at_once: for tracing; kernels that loop over a sequence compute all of its chunks at once.
+    at_once: for tracing; what loops over chunks of a sequence, or blocks of it, computes all of them at once.
     by_position: forward goes from position to position, for a formula that can.
     stepped: the graph that `init_state` and `step` are made from, where it is another.
     """
     library = texts(at_once=at_once)
     pieces = recurrence(formula, stepped or graph)
+    if not at_once:
+        graph = in_rows(formula, graph)
     further = pieces.graph.outputs if isinstance(pieces, Recurrence) else ()
     held = hold(formula, graph, frozenset(library), further)
     constants, called = reset_constants(held)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .. import pyast
 from ..formula import Formula, Stored, Value
 from ..graph import Graph, Node, topological
+from ..lowerings.rows import RowBlocks
 from ..ops.leaves import Buffer, Declared, Input, Parameter, Position
 from ..scan import Argument, Scan, deep
 from .body import Body, Frame, Precision, scan_of
@@ -27,7 +28,7 @@ class Holdings:
     fixed: nodes that depend on positions, sizes and constants; dynamic: nodes that depend on a size
         that is known only when the module is called.
     library: names of functions that the module may carry.
-    loops: names of the methods that run recurrences.
+    loops: names of the methods that run recurrences and blocks.
     """
 
     formula: Formula
@@ -41,7 +42,7 @@ class Holdings:
     fixed: frozenset[Node]
     dynamic: frozenset[Node]
     library: frozenset[str]
-    loops: Mapping[Scan, str]
+    loops: Mapping[Scan | RowBlocks, str]
 
     @property
     def stored(self) -> dict[Node, ast.expr]:
@@ -87,7 +88,10 @@ def hold(formula: Formula, graph: Graph, library: frozenset[str], further: Seque
     constants = _constants(every, references, fixed, dynamic)
     tensors |= {node: names.take(graph.names.get(node) or _constant_name(node)) for node in constants}
     scans = dict.fromkeys(scan for node in deep(nodes) if (scan := scan_of(node.op)) is not None)
-    loops = {scan: _loop_name(scan, graph, names) for scan in scans}
+    loops: dict[Scan | RowBlocks, str] = {scan: _loop_name(scan, graph, names) for scan in scans}
+    for node in nodes:
+        if isinstance(node.op, RowBlocks):
+            loops[node.op] = _blocks_name(node, graph, names)
     return Holdings(
         formula, graph, plan, tensors, sizes, references, inputs, constants, fixed, dynamic, library, loops
     )
@@ -101,6 +105,13 @@ def _loop_name(scan: Scan, graph: Graph, names: Names) -> str:
     return name
 
 
+def _blocks_name(node: Node, graph: Graph, names: Names) -> str:
+    """`a_by_blocks` for the value a; one block of it is `a_by_blocks_block`."""
+    name = names.take(f"{graph.names.get(node, 'result')}_by_blocks")
+    names.claim([f"{name}_block"])
+    return name
+
+
 def _declared_name(node: Node) -> str:
     assert isinstance(node.op, Declared)
     return node.op.name
@@ -111,9 +122,9 @@ def _initial_nodes(formula: Formula) -> list[Node]:
     return topological(value.node for value in values if isinstance(value, Value))
 
 
-def fixed_nodes(nodes: Iterable[Node]) -> frozenset[Node]:
-    """Nodes that depend on positions, sizes and constants only."""
-    found: set[Node] = set()
+def fixed_nodes(nodes: Iterable[Node], known: Iterable[Node] = ()) -> frozenset[Node]:
+    """Nodes that depend on positions, sizes and constants only; known: arguments that do."""
+    found: set[Node] = set(known)
     for node in nodes:
         given = isinstance(node.op, Input | Parameter | Buffer | Argument | Scan)
         if not given and all(operand in found for operand in node.inputs):

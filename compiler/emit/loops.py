@@ -1,16 +1,20 @@
-"""The methods of a recurrence: one step, and the loop that takes it along the axis."""
+"""The methods of what is run many times: a step or a block, and the loop over all of them."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .. import pyast
 from ..graph import Node
-from ..scan import Argument, Scan
+from ..lowerings.rows import RowBlocks
+from ..ops.emission import dimension
+from ..scan import Argument, Region, Scan
 from ..types import Kind, Type
 from . import tidy
-from .body import Body, Frame, Loop
+from .body import Body, Frame, Loop, scan_of
 from .dtypes import complex_dtype, wide_dtype
 from .holdings import Holdings, dynamic_nodes, fixed_nodes
 from .layout import Function, Line, header
@@ -19,30 +23,38 @@ from .names import LOCAL_RESERVED, Names
 
 @dataclass
 class Loops:
-    """Makes the methods of the recurrences of one module, those inside others first."""
+    """Makes the methods of the recurrences and blocks of one module, those inside others first."""
 
     held: Holdings
 
     def __post_init__(self) -> None:
-        self.made: dict[Scan, Loop] = {}
+        self.made: dict[Scan | RowBlocks, Loop] = {}
         self.functions: list[Function] = []
         self.helpers: dict[str, None] = {}
 
-    def __call__(self, scan: Scan) -> Loop:
-        if scan not in self.made:
-            step, loop, numbers, typed = _Methods(self, scan).functions()
+    def __call__(self, node: Node) -> Loop:
+        op = scan_of(node.op) or node.op
+        assert isinstance(op, Scan | RowBlocks)
+        if op not in self.made:
+            made = _Methods(self, op) if isinstance(op, Scan) else _Blocks(self, op, node.inputs)
+            step, loop, numbers, typed = made.functions()
             self.functions += [step, loop]
-            self.made[scan] = Loop(self.held.loops[scan], numbers, typed)
-        return self.made[scan]
+            self.made[op] = Loop(self.held.loops[op], numbers, typed)
+        return self.made[op]
 
 
-class _Methods:
-    """The two methods of one recurrence."""
+class _Repeated:
+    """The two methods of a graph that is run many times: once, and the loop.
 
-    def __init__(self, loops: Loops, scan: Scan) -> None:
+    fixed: those of its arguments that depend on positions, sizes and constants only.
+    cut: the axes of which it is given a part.
+    """
+
+    once: ClassVar[str]
+
+    def __init__(self, loops: Loops, name: str, step: Region, fixed: frozenset[Node], cut: frozenset[str]) -> None:
         self.loops, self.held = loops, loops.held
-        self.op, self.step = scan, scan.step
-        self.name = self.held.loops[scan]
+        self.step, self.name, self.fixed, self.cut = step, name, fixed, cut
         self.names = Names(LOCAL_RESERVED | self.held.library)
         self.arguments: dict[Node, str] = {}
         for argument in self.step.arguments:
@@ -51,7 +63,8 @@ class _Methods:
 
     def functions(self) -> tuple[Function, Function, tuple[str, ...], bool]:
         """The step, the loop, the sizes that both take besides tensors, and whether they take a dtype."""
-        exact = [a for a in self.arguments if a.type.kind in (Kind.REAL, Kind.COMPLEX)]
+        inexact = (Kind.REAL, Kind.COMPLEX)
+        exact = [a for a in self.arguments if a.type.kind in inexact and a not in self.fixed]
         body = Body(self._frame(exact))
         body.compute([*self.step.arguments, *self.step.nodes()])
         results = [body.tensor(node) for node in self.step.results]
@@ -76,27 +89,36 @@ class _Methods:
         extra = [(taken, "int") for taken in numbers.values()] + [("dtype", "torch.dtype")] * typed
         signature = [("self", None), *((name, "Tensor") for name in self.arguments.values()), *extra]
         step = Function(
-            header(f"{self.name}_step", signature, _returns(len(results))), self._summary("One step along"), lines
+            header(f"{self.name}_{self.once}", signature, _returns(len(results))), self._summary(every=False), lines
         )
         passed = [name for name, _ in extra]
         self.names = Names(LOCAL_RESERVED | self.held.library)
         self.names.claim([*self.arguments.values(), *passed])
-        length = (self.op.axis,) if not self.op.slices and self.op.axis not in self.held.references else ()
-        missing = tuple(axis for axis in length if axis not in numbers)
+        missing = tuple(axis for axis in self._length() if axis not in numbers)
         signature += [(self.names.take(axis), "int") for axis in missing]
-        loop = Function(header(self.name, signature, _returns(len(results))), self._summary("All steps along"),
+        loop = Function(header(self.name, signature, _returns(len(results))), self._summary(every=True),
                         self._loop(passed, signature))  # fmt: skip
         return step, loop, (*numbers, *missing), typed
+
+    def _length(self) -> tuple[str, ...]:
+        """The axes whose sizes only the loop needs."""
+        return ()
+
+    def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
+        raise NotImplementedError
+
+    def _summary(self, *, every: bool) -> str:
+        raise NotImplementedError
 
     def _frame(self, exact: list[Node]) -> Frame:
         nodes = self.step.nodes()
         first = next(iter(self.arguments.values()))
         return Frame(
-            reference=self.held.references,
+            reference={axis: code for axis, code in self.held.references.items() if axis not in self.cut},
             stored={argument: pyast.name(name) for argument, name in self.arguments.items()},
             names=self.held.graph.names,
             notes={},
-            fixed=fixed_nodes(nodes),
+            fixed=fixed_nodes(nodes, self.fixed),
             dynamic=dynamic_nodes(nodes, self.held.plan),
             real=self._real(exact),
             wide=pyast.name("wide"),
@@ -113,7 +135,18 @@ class _Methods:
             argument = ast.Attribute(argument, "real", ast.Load())
         return ast.Attribute(argument, "dtype", ast.Load())
 
-    # -- the loop --------------------------------------------------------------------------------
+
+class _Methods(_Repeated):
+    """The two methods of one recurrence."""
+
+    once = "step"
+
+    def __init__(self, loops: Loops, scan: Scan) -> None:
+        super().__init__(loops, loops.held.loops[scan], scan.step, frozenset(), frozenset())
+        self.op = scan
+
+    def _length(self) -> tuple[str, ...]:
+        return (self.op.axis,) if not self.op.slices and self.op.axis not in self.held.references else ()
 
     def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
         op, names = self.op, self.names
@@ -190,17 +223,75 @@ class _Methods:
         made = zip(states, self.step.results, strict=False)
         return [state for state, result in made if result not in fed and state.type.batched]
 
-    def _summary(self, what: str) -> str:
-        def shape(name: str, type_: Type, along: bool) -> str:
-            axes = ", ".join((*(("...",) if type_.batched else ()), *((self.op.axis,) if along else ()), *type_.axes))
-            return f"{name} [{axes}]" + ("" if type_.kind is Kind.REAL else f" {type_.kind.value}")
-
-        whole = what.startswith("All")
+    def _summary(self, *, every: bool) -> str:
         shown = []
         for index, (argument, name) in enumerate(self.arguments.items()):
             sliced = self.op.states <= index < self.op.states + self.op.slices
-            shown.append(shape(name, argument.type, whole and sliced))
-        return f"{what} {self.op.axis}: {', '.join(shown)}."
+            shown.append(_shape(name, argument.type, (self.op.axis,) if every and sliced else ()))
+        return f"{'All steps' if every else 'One step'} along {self.op.axis}: {', '.join(shown)}."
+
+
+class _Blocks(_Repeated):
+    """The two methods of what is run for a block of queries after the other."""
+
+    once = "block"
+
+    def __init__(self, loops: Loops, op: RowBlocks, operands: Sequence[Node]) -> None:
+        given = zip(op.part.arguments, operands, strict=True)
+        fixed = frozenset(argument for argument, operand in given if operand in loops.held.fixed)
+        cut = frozenset({op.query} if op.key is None else {op.query, op.key})
+        super().__init__(loops, loops.held.loops[op], op.part, fixed, cut)
+        self.op = op
+
+    def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
+        """`for i in range(len(q_blocks)): parts.append(self.part(q_blocks[i], k.narrow(-2, 0, last)))`."""
+        names, query, key = self.names, self.op.query, self.op.key
+        rows, parts, index = names.take("rows"), names.take("parts"), names.take("index")
+        split = {a: names.take(f"{name}_blocks") for a, name in self.arguments.items() if query in a.axes}
+        self.loops.helpers["rows_of_block"] = None
+        first = next(argument for argument in split if argument not in self.fixed or len(split) == 1)
+        lines: list[ast.stmt] = [pyast.assign(rows, pyast.call("rows_of_block", pyast.name(self.arguments[first])))]
+        for argument, blocks in split.items():
+            along = pyast.constant(dimension(argument.axes, query))
+            whole = pyast.name(self.arguments[argument])
+            lines.append(pyast.assign(blocks, pyast.call("torch.split", whole, pyast.name(rows), along)))
+        empty = ast.parse("list[Tensor]", mode="eval").body
+        lines.append(ast.AnnAssign(ast.Name(parts, ast.Store()), empty, pyast.constant([]), 1))
+        body: list[ast.stmt] = []
+        cut = [argument for argument in self.arguments if key is not None and key in argument.axes]
+        last = names.take("last") if cut else ""
+        if cut:
+            assert key is not None
+            seen = pyast.template("(i + 1) * rows", i=pyast.name(index), rows=pyast.name(rows))
+            every = pyast.method(pyast.name(self.arguments[cut[0]]), "size", dimension(cut[0].axes, key))
+            body.append(pyast.assign(last, pyast.call("min", seen, every)))
+        given: list[ast.expr] = []
+        for argument, name in self.arguments.items():
+            value: ast.expr = pyast.name(name)
+            if argument in split:
+                value = ast.Subscript(pyast.name(split[argument]), pyast.name(index), ast.Load())
+            if argument in cut:
+                assert key is not None
+                value = pyast.method(value, "narrow", dimension(argument.axes, key), 0, pyast.name(last))
+            given.append(value)
+        call = pyast.call(f"self.{self.name}_block", *given, *map(pyast.name, passed))
+        block = names.take("block")
+        body.append(pyast.assign(block, call))
+        body.append(ast.Expr(pyast.method(pyast.name(parts), "append", pyast.name(block))))
+        count = pyast.call("range", pyast.call("len", pyast.name(split[first])))
+        lines.append(ast.For(ast.Name(index, ast.Store()), count, body, [], lineno=0))
+        along = pyast.constant(dimension(self.step.results[0].axes, query))
+        lines.append(ast.Return(pyast.call("torch.cat", pyast.name(parts), along)))
+        return [Line(ast.fix_missing_locations(line)) for line in lines]
+
+    def _summary(self, *, every: bool) -> str:
+        shown = ", ".join(_shape(name, argument.type) for argument, name in self.arguments.items())
+        return f"{'Block after block' if every else 'One block'} of {self.op.query}: {shown}."
+
+
+def _shape(name: str, type_: Type, along: tuple[str, ...] = ()) -> str:
+    axes = ", ".join((*(("...",) if type_.batched else ()), *along, *type_.axes))
+    return f"{name} [{axes}]" + ("" if type_.kind is Kind.REAL else f" {type_.kind.value}")
 
 
 def _together(values: list[ast.expr]) -> ast.expr:

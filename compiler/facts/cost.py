@@ -69,8 +69,11 @@ def superlinear(formula: Formula, graph: Graph) -> tuple[Node, ...]:
     return tuple(node for node in graph if not sequence.is_linear(Poly.volume(node.axes)))
 
 
-def measure(graph: Graph, sequence: Sequence) -> Cost:
-    """The cost of evaluating a graph once, in the order of its nodes, for one batch entry."""
+def measure(graph: Graph, sequence: Sequence, run: Graph | None = None) -> Cost:
+    """The cost of evaluating a graph once, in the order of its nodes, for one batch entry.
+
+    run: the same graph as it is run, if parts of it are run together: what is held then.
+    """
     nodes = graph.nodes()
     by_node: dict[Node, Poly] = {}
     time = ZERO
@@ -81,7 +84,8 @@ def measure(graph: Graph, sequence: Sequence) -> Cost:
             time = time + flops
     facts = sequence.formula.facts
     time = facts.canonical(time)
-    peaks = tuple(dict.fromkeys(facts.canonical(peak) for peak in _peaks(graph, nodes)))
+    held = graph if run is None else run
+    peaks = tuple(dict.fromkeys(facts.canonical(peak) for peak in _peaks(held, held.nodes())))
     memory_growth = frozenset[Growth]().union(*(growth(peak, axes=sequence.names) for peak in peaks))
     return Cost(
         time=time,

@@ -66,7 +66,7 @@ def localise(
         for query in root.axes:
             if any(query in operand.axes and key in operand.axes for operand in root.inputs):
                 sight = Sight(query, key, facts, constants)
-                seen = _Support(sight).of_product(root.inputs)
+                seen = Support(sight).of_product(root.inputs)
                 if seen is not None and seen.is_local and all(query != s.query and key != s.key for s, _ in found):
                     found.append((sight, seen))
     if not found:
@@ -81,7 +81,7 @@ def localise(
 # -- where a value is zero -------------------------------------------------------------------------
 
 
-class _Support:
+class Support:
     """The regions outside of which values are 0 (-inf, for scores), with the masks that make them so."""
 
     def __init__(self, sight: Sight) -> None:
@@ -344,7 +344,7 @@ class _Writer:
         for block in self.blocks:
             if node is self.root or block.sight.key not in axes:
                 continue
-            support = _Support(block.sight)
+            support = Support(block.sight)
             if (support.of(node) if isinstance(node.op, Softmax) else support.of_product(node.inputs)) != block.seen:
                 raise _Declines
 

@@ -31,3 +31,8 @@ def sum_of_pairs(query: Tensor, key: Tensor, weight: Tensor, function: str, rows
     for part in torch.split(query, rows, -2):
         parts.append(torch.matmul(pointwise(part.unsqueeze(-2) + key, function), weight).squeeze(-1))
     return torch.cat(parts, -2)
+
+
+def rows_of_block(x: Tensor) -> int:
+    """How many queries are computed at a time: few on a processor, whose cache then holds their part of a map."""
+    return 128 if x.device.type == "cpu" else 1024

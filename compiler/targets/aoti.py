@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import CompileError
 from .base import Example
-from .instead import ALL_CHUNKS
+from .instead import TRACED
 from .programs import Programs, Run, Stateless, as_tuple, export, state
 
 
@@ -24,7 +24,7 @@ class AOTI:
 
     name = "aoti"
     suffix: str | None = ".pt2"
-    instead = ALL_CHUNKS
+    instead = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     flexible = False

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import Example
-from .instead import ALL_CHUNKS
+from .instead import TRACED
 from .programs import Programs, Run, as_tuple, export
 
 
@@ -19,7 +19,7 @@ class Export:
 
     name = "export"
     suffix: str | None = ".pt2"
-    instead = ALL_CHUNKS
+    instead = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     flexible = False

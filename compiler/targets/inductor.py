@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import CompileError
 from .base import Example
-from .instead import ALL_CHUNKS, FUNCTIONS
+from .instead import FUNCTIONS, TRACED
 
 
 class Inductor:
@@ -19,7 +19,7 @@ class Inductor:
 
     name = "inductor"
     suffix: str | None = None
-    instead: Mapping[str, str] = ALL_CHUNKS
+    instead: Mapping[str, str] = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = True
     flexible = False
@@ -40,5 +40,5 @@ class Flex(Inductor):
     """torch.compile with FlexAttention, where scores of a softmax are changed by functions of positions."""
 
     name = "flex"
-    instead = MappingProxyType({**ALL_CHUNKS, **FUNCTIONS})
+    instead = MappingProxyType({**TRACED, **FUNCTIONS})
     flexible = True

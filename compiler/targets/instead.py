@@ -29,3 +29,11 @@ FUNCTIONS = {
         "on a CPU only without gradients, in single or half precision, and where the changes read no tensor"
     ),
 }
+
+TRACED = {
+    **ALL_CHUNKS,
+    "row_blocks": (
+        "all queries at once instead of a loop over blocks of them, since a traced loop would fix their number: "
+        "memory for the map"
+    ),
+}

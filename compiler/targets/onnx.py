@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import CompileError
 from .base import Example
 from .decompositions import TABLE
-from .instead import ALL_CHUNKS
+from .instead import TRACED
 from .programs import Programs, Run, as_tuple, export, state
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class ONNX:
 
     name = "onnx"
     suffix: str | None = ".onnx"
-    instead = ALL_CHUNKS
+    instead = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     flexible = False

