@@ -11,9 +11,10 @@ from .lowerings.additive import FUNCTIONS, SumOfPairs
 from .lowerings.causal import CausalScan, GatedPrefix, RunningLevel
 from .lowerings.fused import FusedSoftmax
 from .lowerings.local import BandedSoftmax, WindowedSoftmax
+from .lowerings.polynomial import PolynomialScan, PolynomialSum
 from .lowerings.prefix import PrefixSoftmax
 from .lowerings.toeplitz import ToeplitzProduct
-from .ops.arithmetic import Add, Divide, FloorDivide, Multiply, Power, Subtract
+from .ops.arithmetic import Add, Divide, FloorDivide, IntegerPower, Multiply, Power, Subtract
 from .ops.base import Op
 from .ops.cumulative import CumulativeSum
 from .ops.functions import Exp, Log, Sqrt
@@ -156,6 +157,24 @@ def _is_masked(bias: Node) -> bool:
     return isinstance(other, Literal) and other.value == -math.inf
 
 
+def _polynomial(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, PolynomialScan | PolynomialSum)
+    make = builder.make
+    query, key, value, *coefficients = operands
+    score = _sum(builder, _product(builder, query, key), op.inner)
+    weight: Node | None = None
+    for power, coefficient in zip(op.powers, coefficients, strict=True):
+        term = _product(builder, coefficient, make(IntegerPower(power), score)) if power else coefficient
+        weight = term if weight is None else make(Add(), weight, term)
+    assert weight is not None
+    if isinstance(op, PolynomialScan):
+        seen = make(GreaterEqual(), _lag(builder, op.rows[0], op.key), make(Literal(op.offset)))
+        weight = make(Where(), seen, weight, make(Literal(0.0)))
+    total = _sum(builder, _product(builder, weight, value), (op.key,))
+    return make(Divide(), total, _sum(builder, weight, (op.key,))) if op.normalise else total
+
+
 def _sum_of_pairs(node: Node, operands: list[Node], builder: Builder) -> Node:
     op = node.op
     assert isinstance(op, SumOfPairs)
@@ -195,6 +214,8 @@ _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     CausalScan: _causal_scan,
     RunningLevel: _running_level,
     GatedPrefix: _gated_prefix,
+    PolynomialScan: _polynomial,
+    PolynomialSum: _polynomial,
     PrefixSoftmax: _prefix_softmax,
     FusedSoftmax: _fused_softmax,
     SumOfPairs: _sum_of_pairs,

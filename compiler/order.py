@@ -6,11 +6,12 @@ elements and every other axis a few dozen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 
 from .graph import Builder, Node
+from .lowerings import polynomial
 from .lowerings.lowering import Lowering
 from .lowerings.masks import behind_masks
 from .lowerings.portfolio import PORTFOLIO
@@ -64,8 +65,7 @@ def evaluate(form: SumProduct, setting: Setting) -> tuple[Node, float]:
     ]
     total: Node | None = None
     cost = 0.0
-    for term in form.terms:
-        node, work = _term(term, common, form.axes, setting)
+    for node, work in _together(form, common, setting):
         total = node if total is None else builder.make(Add(), total, node)
         cost += work + (1.0 + TRAFFIC) * _product(node.axes, size) * (len(form.terms) > 1)
     assert total is not None
@@ -79,10 +79,24 @@ def evaluate(form: SumProduct, setting: Setting) -> tuple[Node, float]:
     return total, cost
 
 
-def _term(term: Term, common: list[Factor], axes: tuple[str, ...], setting: Setting) -> tuple[Node, float]:
-    factors = [f for f in term.factors if f not in common]
-    request = Request(
-        factors=tuple(factors),
+def _together(form: SumProduct, common: list[Factor], setting: Setting) -> Iterator[tuple[Node, float]]:
+    """The terms, those that are one algorithm's together, with the cost of each."""
+    left = [_request(term, common, form.axes, setting) for term in form.terms]
+    while left:
+        made = polynomial.match(left)
+        if isinstance(made, str):
+            break
+        node, members = made
+        leaves = frozenset(f.node for index in members for f in left[index].factors)
+        yield node, graph_cost(node, leaves, setting.size)
+        left = [request for index, request in enumerate(left) if index not in members]
+    for request in left:
+        yield _term(request, form.axes, setting)
+
+
+def _request(term: Term, common: list[Factor], axes: tuple[str, ...], setting: Setting) -> Request:
+    return Request(
+        factors=tuple(f for f in term.factors if f not in common),
         bound=term.bound,
         builder=setting.builder,
         facts=setting.facts,
@@ -93,11 +107,14 @@ def _term(term: Term, common: list[Factor], axes: tuple[str, ...], setting: Sett
         product=partial(_multiply, axes, setting),
         size=setting.size,
     )
+
+
+def _term(request: Request, axes: tuple[str, ...], setting: Setting) -> tuple[Node, float]:
     for match in PORTFOLIO:
         made = match(request)
         if isinstance(made, Node):
-            return made, graph_cost(made, frozenset(f.node for f in factors), setting.size)
-    return _product_of(behind_masks(factors, setting.builder), term.bound, axes, setting)
+            return made, graph_cost(made, frozenset(f.node for f in request.factors), setting.size)
+    return _product_of(behind_masks(request.factors, setting.builder), request.bound, axes, setting)
 
 
 def _multiply(axes: tuple[str, ...], setting: Setting, factors: list[Factor], bound: frozenset[str]) -> Node:

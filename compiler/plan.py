@@ -14,9 +14,9 @@ from .facts.cost import Sequence as Counted
 from .facts.ranges import Range, ranges
 from .formula import Formula
 from .graph import Graph, Node, topological
+from .lowerings import causal, polynomial
 from .lowerings.additive import SumOfPairs
 from .lowerings.batches import over_batch
-from .lowerings.causal import normalised
 from .lowerings.fused import FusedSoftmax
 from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
@@ -149,7 +149,7 @@ class _Planner:
                 stack.extend((operand, None) for operand in reversed(missing))
                 continue
             result = self.builder.make(chosen.op, *(self.planned[operand] for operand in chosen.inputs))
-            result = normalised(result, self.builder) or result
+            result = causal.normalised(result, self.builder) or polynomial.normalised(result, self.builder) or result
             self.planned[node] = result
             if chosen is not node:
                 self.planned.setdefault(chosen, result)

@@ -17,7 +17,7 @@ import numpy as np
 
 from attngraph.compiler import scan
 from attngraph.compiler.graph import Graph, Node, topological
-from attngraph.compiler.lowerings import additive, batches, causal, fused, local, prefix, toeplitz
+from attngraph.compiler.lowerings import additive, batches, causal, fused, local, polynomial, prefix, toeplitz
 from attngraph.compiler.ops import (
     arithmetic,
     contraction,
@@ -827,6 +827,26 @@ def _gated_prefix(op: causal.GatedPrefix, sizes: Sizes, operands: list[Named], a
     weight = np.where(lag >= op.offset, np.exp(difference), 0.0)
     full = np.broadcast_to(weight * value.over(whole), tuple(sizes[axis] for axis in whole))
     return Named(full.sum(1), (op.query, *op.features))
+
+
+@means(polynomial.PolynomialScan, polynomial.PolynomialSum)
+def _polynomial(op: polynomial._Polynomial, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    query, key, value, *coefficients = operands
+    pair = (*op.batch, *op.rows, op.key)
+    whole = (*pair, *op.inner)
+    product = np.broadcast_to(query.over(whole) * key.over(whole), tuple(sizes[axis] for axis in whole))
+    score = product.sum(tuple(range(len(pair), len(whole))))
+    weight = np.zeros_like(score)
+    for power, coefficient in zip(op.powers, coefficients, strict=True):
+        weight = weight + coefficient.over(pair) * score**power
+    if isinstance(op, polynomial.PolynomialScan):
+        weight = np.where(_lag(sizes[op.key]) >= op.offset, weight, 0.0)
+    mixed = (*pair, *op.outer)
+    shape = tuple(sizes[axis] for axis in mixed)
+    full = np.broadcast_to(Named(weight, pair).over(mixed) * value.over(mixed), shape).sum(len(pair) - 1)
+    if op.normalise:
+        full = full / weight.sum(-1).reshape(*weight.shape[:-1], *([1] * len(op.outer)))
+    return Named(full, (*op.batch, *op.rows, *op.outer))
 
 
 @means(prefix.PrefixSoftmax)

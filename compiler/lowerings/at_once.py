@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .polynomials import polynomial, with_ones, without_ones
 from .tiles import pointwise
 
 
@@ -164,6 +165,66 @@ def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tenso
     state = carried(update, end.squeeze(-2)).unsqueeze(-2)
     out = inside + torch.exp(since_previous(c, end.squeeze(-2))) * state
     return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+def all_products(x: Tensor, power: int) -> Tensor:
+    """Every product of `power` columns of x, in every order: [..., D] as [..., D^power]."""
+    out = torch.ones_like(x[..., :1])
+    for _ in range(power):
+        out = (out.unsqueeze(-1) * x.unsqueeze(-2)).flatten(-2)
+    return out
+
+
+def polynomial_scan(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    coefficients: list[Tensor],
+    powers: list[int],
+    offset: int,
+    normalise: bool,
+    chunk: int,
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of p(query[n] . key[m]) value[m], p(s) = sum of coefficients[i] s^powers[i].
+
+    coefficients: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk)
+    if normalise:
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+    terms = [each.to(wide).unsqueeze(-1).unsqueeze(-1).unsqueeze(-1) for each in coefficients]
+    score = polynomial(torch.matmul(q, k.mT), powers, terms).tril(-offset)
+    out = torch.matmul(score.to(wide), v.to(wide))
+    for index in range(len(powers)):
+        update = torch.matmul(all_products(k.to(wide), powers[index]).mT, v.to(wide))
+        state = torch.cumsum(update, -3) - update
+        out = out + terms[index] * torch.matmul(all_products(q.to(wide), powers[index]), state)
+    return in_rows(out, normalise, query.size(-2)).to(query.dtype)
+
+
+def polynomial_sum(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    coefficients: list[Tensor],
+    powers: list[int],
+    normalise: bool,
+    chunk: int,
+) -> Tensor:
+    """out[n] = sum over m of p(query[n] . key[m]) value[m], p(s) = sum of coefficients[i] s^powers[i].
+
+    coefficients: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    v = with_ones(value, normalise).to(wide)
+    terms = [each.to(wide).unsqueeze(-1).unsqueeze(-1) for each in coefficients]
+    state = torch.matmul(all_products(key.to(wide), powers[0]).mT, v)
+    out = terms[0] * torch.matmul(all_products(query.to(wide), powers[0]), state)
+    for index in range(1, len(powers)):
+        state = torch.matmul(all_products(key.to(wide), powers[index]).mT, v)
+        out = out + terms[index] * torch.matmul(all_products(query.to(wide), powers[index]), state)
+    return without_ones(out, normalise).to(query.dtype)
 
 
 def sum_of_pairs(query: Tensor, key: Tensor, weight: Tensor, function: str, rows: int) -> Tensor:

@@ -150,24 +150,16 @@ class Weight:
 
 def match(request: Request) -> Node | str:
     """The scan that computes a sum of products, or why there is none."""
-    factors, bound, builder = request.factors, request.bound, request.builder
-    facts, constants, product = request.facts, request.constants, request.product
+    factors, bound, builder, product = request.factors, request.bound, request.builder, request.product
     free = {axis for factor in factors for axis in factor.axes} - bound
-    pairs = {
-        (n, m)
-        for factor in factors
-        for n in factor.axes
-        for m in factor.axes
-        if n in free and m in bound and facts.equal(Poly.symbol(n), Poly.symbol(m)) is Truth.YES
-        and _weight([factor], n, m, builder, constants) is not None
-    }  # fmt: skip
+    pairs = masked_pairs(factors, request)
     if not pairs:
         return "no factor is a causal mask or a decay below one"
     if len(pairs) > 1:
         return "several pairs of axes are masked"
     [(n, m)] = pairs
     coupling = [factor for factor in factors if n in factor.axes and m in factor.axes]
-    weight = _weight(coupling, n, m, builder, constants)
+    weight = weight_of(coupling, n, m, request)
     if weight is None or weight.offset < 0:
         return f"a factor couples `{n}` and `{m}` otherwise than by a mask or a decay"
     if not any(isinstance(factor.node.op, Where) for factor in coupling):
@@ -308,9 +300,20 @@ def _at(node: Node, axis: str, builder: Builder) -> Node:
     return node if axis in node.axes else builder.make(Broadcast((axis, *node.axes)), node)
 
 
-def _weight(
-    coupling: Sequence[Factor], n: str, m: str, builder: Builder, constants: Mapping[str, int | float]
-) -> Weight | None:
+def masked_pairs(factors: Sequence[Factor], request: Request) -> set[tuple[str, str]]:
+    """The axes n and m of every factor that is a causal mask or a decay, of which m is summed and as long as n."""
+    return {
+        (n, m)
+        for factor in factors
+        for n in factor.axes
+        for m in factor.axes
+        if n not in request.bound and m in request.bound
+        and request.facts.equal(Poly.symbol(n), Poly.symbol(m)) is Truth.YES
+        and weight_of([factor], n, m, request) is not None
+    }  # fmt: skip
+
+
+def weight_of(coupling: Sequence[Factor], n: str, m: str, request: Request) -> Weight | None:
     """The masks and decays among the factors over n and m; None if one of them is neither."""
     offset: int | None = None
     kernel, rate = "causal_scan", None
@@ -326,7 +329,7 @@ def _weight(
                 return None
             offset = least if offset is None else max(offset, least)
             continue
-        found = _decay(node, n, m, builder, constants)
+        found = _decay(node, n, m, request.builder, request.constants)
         if found is None or rate is not None:
             return None
         kernel, rate = found

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-_FILES = ("kernels.py", "convolutions.py", "poolings.py", "segments.py", "steps.py", "flexible.py", "tiles.py")
+_FILES = (
+    "kernels.py",
+    "convolutions.py",
+    "poolings.py",
+    "segments.py",
+    "steps.py",
+    "flexible.py",
+    "tiles.py",
+    "polynomials.py",
+)
 _AT_ONCE = "at_once.py"
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .kernels import banded_attention, causal_chunks, decayed_chunks, gated_chunks, gated_prefix_chunks, prefix_chunks
+from .polynomials import choices_and_weights, count_of_choices, monomials, polynomial_chunks, with_ones, without_ones
 
 
 def is_new(state: Tensor) -> bool:
@@ -179,6 +180,32 @@ def gated_mean_from(
     if offset != 0:
         return read_mean(query, before, seen), after, level, keys
     return read_mean(query, after, keys), after, level, keys
+
+
+def polynomial_scan_from(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    coefficients: list[Tensor],
+    state: Tensor,
+    powers: list[int],
+    offset: int,
+    normalise: bool,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """`polynomial_scan` of a piece, and the next state: the sum of products of key[m] times value[m]^T."""
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    if is_new(state):
+        products, columns = count_of_choices(query.size(-1), powers), value.size(-1) + int(normalise)
+        state = torch.zeros([products, columns], dtype=wide, device=value.device)
+    if query.size(-2) > 1:
+        return polynomial_chunks(query, key, value, coefficients, state, powers, offset, normalise, chunk)
+    terms = [each.to(wide).unsqueeze(-1).unsqueeze(-1) for each in coefficients]
+    choices, weights = choices_and_weights(query.size(-1), powers, terms)
+    after = state + monomials(key.to(wide), powers, choices) * with_ones(value, normalise).to(wide)
+    rows = monomials(query.to(wide), powers, choices) * weights
+    out = torch.matmul(rows.mT, after if offset == 0 else state)
+    return without_ones(out, normalise).to(query.dtype), after
 
 
 def prefix_softmax_from(

@@ -42,6 +42,8 @@ KERNELS = (
     "decayed_scan",
     "gated_scan",
     "gated_prefix",
+    "polynomial_scan",
+    "polynomial_sum",
     "prefix_softmax",
     "banded_attention",
     "windowed_attention",
@@ -87,6 +89,7 @@ LINEAR = (
         "squared",
         formula("squared", PLAIN, "a = (q @ k^T / sqrt(D))^2 + 0.1", "return (a / sum[M](a)) @ v"),
         "O(N + M)",
+        ("polynomial_sum",),
         written="O(N*M)",
         tied=False,
     ),
@@ -290,19 +293,6 @@ SCANS = (
         sizes=(("F", 3), ("S", 2)),
     ),
     Case(
-        "taylor",
-        formula(
-            "taylor",
-            PLAIN,
-            "where M = N",
-            "s = q @ k^T / sqrt(D)",
-            "w = where(pos(N) >= pos(M), 1 + s + s^2 / 2, 0)",
-            "return (w / sum[M](w)) @ v",
-        ),
-        "O(N)",
-        ("causal_scan", "causal_scan"),
-    ),
-    Case(
         "causal_cosformer",
         formula(
             "causal_cosformer",
@@ -314,6 +304,93 @@ SCANS = (
         ),
         "O(N)",
         ("causal_scan", "causal_scan"),
+    ),
+)
+
+POLYNOMIALS = (
+    Case(
+        "taylor",
+        formula(
+            "taylor",
+            PLAIN,
+            "where M = N",
+            "s = q @ k^T / sqrt(D)",
+            "w = where(pos(N) >= pos(M), 1 + s + s^2 / 2, 0)",
+            "return (w / sum[M](w)) @ v",
+        ),
+        "O(N)",
+        ("polynomial_scan",),
+    ),
+    Case(
+        "squared_scores",
+        formula("squared_scores", PLAIN, "where M = N", "return where(pos(N) >= pos(M), (q @ k^T)^2, 0) @ v"),
+        "O(N)",
+        ("polynomial_scan",),
+    ),
+    Case(
+        "cube_of_a_sum",
+        formula("cube", PLAIN, "where M = N", "return where(pos(N) > pos(M), (1 + q @ k^T / D)^3, 0) @ v / N"),
+        "O(N)",
+        ("polynomial_scan",),
+    ),
+    Case(
+        "far_squares",
+        formula("far", PLAIN, "where M = N", "return where(pos(N) >= pos(M) + 3, 1 - (q @ k^T)^2, 0) @ v"),
+        "O(N)",
+        ("polynomial_scan",),
+    ),
+    Case(
+        "learned_polynomial",
+        formula(
+            "learned",
+            HEADS + ", a[H]",
+            "where M = N",
+            "param b[] = 0.5",
+            "sequence N",
+            "phi(x) = elu(x) + 1",
+            "s = phi(q) @ phi(k)^T",
+            "w = where(pos(N) >= pos(M), 0.1 + b^2 * s + a^2 * s^2, 0)",
+            "return (w / sum[M](w)) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("polynomial_scan",),
+    ),
+    Case(
+        "square_over_heads",
+        formula(
+            "over_heads", "q[H, N, D], k[H, M, D], v[M, E]", "s = sum[H, D](q * k)", "return (s^2 + 2 * s) @ v / M"
+        ),
+        "O(N + M)",
+        ("polynomial_sum",),
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "queries_of_shared_keys",
+        formula(
+            "shared_keys", "q[H, N, D], k[M, D], v[M, E]", "return (q @ k^T)^2 @ v / M", result="[H, N, E]"
+        ),
+        "O(N + M)",
+        ("polynomial_sum",),
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "score_for_every_column",
+        formula("columns", "q[N, D], k[M, D, E]", "sequence N, M", "return sum[M](sum[D](q * k)^2)"),
+        "O(N + M)",
+        ("polynomial_sum",),
+        written="O(N*M)",
+        tied=False,
+    ),
+    Case(
+        "weighted_scores",
+        formula("weighted", PLAIN + ", w[D], u[N], x[M]", "s = (q * w) @ k^T", "return (u * s^3 * x) @ v"),
+        "O(N + M)",
+        ("polynomial_sum",),
+        written="O(N*M)",
+        tied=False,
     ),
 )
 
@@ -515,4 +592,4 @@ SIGNS = (
     _without_heads("shifted_softmax", "return softmax[M](sum[D](q) + sum[D](k)) @ v", order="O(M)"),
 )
 
-CASES = (*LINEAR, *SIGNS, *SCANS, *PREFIXES, *LOCAL, *TRANSFORMS, *FUSED)
+CASES = (*LINEAR, *SIGNS, *SCANS, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS, *FUSED)

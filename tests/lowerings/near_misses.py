@@ -90,6 +90,55 @@ MASKS = (
     ),
 )
 
+POLYNOMIALS = (
+    _miss(
+        "product_of_two_scores",
+        PLAIN + ", r[N, D]",
+        "where M = N",
+        "return where(pos(N) >= pos(M), (q @ k^T) * (r @ k^T), 0) @ v",
+        order="O(N)",
+        ops=("causal_scan",),
+    ),
+    _miss(
+        "product_with_itself_turned_round",
+        "q[N, D], k[M, D], v[M, D]",
+        "a = sum[D](q * k) * sum[D](q * v)",
+        "return a @ v / M",
+        order="O(N + M)",
+        written="O(N*M)",
+        tied=False,
+        result="[N, D]",
+    ),
+    _miss(
+        "other_values_for_other_powers",
+        PLAIN + ", u[M, E]",
+        "where M = N",
+        "s = q @ k^T",
+        "seen(w) = where(pos(N) >= pos(M), w, 0)",
+        "return sum[M](seen(s) * v + seen(s^2) * u)",
+        order="O(N)",
+        ops=("polynomial_scan", "causal_scan"),
+    ),
+    _miss(
+        "square_that_decays",
+        PLAIN,
+        "where M = N",
+        "lag = pos(N) - pos(M)",
+        "return ((q @ k^T)^2 * where(lag >= 0, 0.9^lag, 0)) @ v",
+        order="O(N)",
+        ops=("decayed_scan",),
+    ),
+    _miss(
+        "square_of_a_norm",
+        PLAIN,
+        "s = abs(q @ k^T)",
+        "return s^2 @ v",
+        order="O(N*M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+)
+
 DECAYS = (
     _miss(
         "base_of_unknown_sign",
@@ -271,4 +320,4 @@ TRANSFORMS = (
     ),
 )
 
-MISSES = (*MASKS, *DECAYS, *SOFTMAXES, *LOCAL, *TRANSFORMS)
+MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *SOFTMAXES, *LOCAL, *TRANSFORMS)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from attngraph.compiler.lowerings import at_once, kernels
+from attngraph.compiler.lowerings import at_once, kernels, polynomials
 
 LENGTHS = [1, 2, 15, 16, 17, 64, 65, 130]
-BOTH = pytest.mark.parametrize("library", [kernels, at_once], ids=["loop", "at_once"])
+LOOPS = SimpleNamespace(**vars(kernels), **{k: v for k, v in vars(polynomials).items() if k.startswith("polynomial_")})
+BOTH = pytest.mark.parametrize("library", [LOOPS, at_once], ids=["loop", "at_once"])
 CHUNK = 16
 
 
@@ -89,6 +91,82 @@ def test_gated_prefix(library: ModuleType, length: int, offset: int) -> None:
         rows.append(row)
     found = library.gated_prefix(value, level, offset, CHUNK)
     torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-11, atol=1e-11)
+
+
+POWERS = pytest.mark.parametrize("powers", [[2], [0, 1, 2], [1, 3], [4]], ids=str)
+
+
+def _polynomial(query: Tensor, key: Tensor, powers: list[int], coefficients: list[Tensor]) -> Tensor:
+    """The weights of all pairs, a number per leading dimension times a power of each score."""
+    score = (query.unsqueeze(-2) * key.unsqueeze(-3)).sum(-1)
+    weight = torch.zeros_like(score)
+    for power, coefficient in zip(powers, coefficients, strict=True):
+        weight = weight + coefficient[..., None, None] * score**power
+    return weight
+
+
+# Few features are multiplied out in the longer of these sequences; many never.
+@BOTH
+@MODES
+@POWERS
+@pytest.mark.parametrize("features", [2, 6])
+@pytest.mark.parametrize("length", [1, 16, 65, 150])
+def test_polynomial_scan(
+    library: ModuleType, length: int, features: int, powers: list[int], offset: int, normalise: bool
+) -> None:
+    query, key = _random(2, 3, length, features) / 2, _random(2, 1, length, features, seed=9) / 2
+    if normalise:
+        query, key = query.abs() + 0.1, key.abs() + 0.1
+    value = _random(3, length, 5)
+    coefficients = [_random(3).abs() if power else torch.tensor(0.7, dtype=torch.float64) for power in powers]
+    weight = _polynomial(query, key, powers, coefficients).tril(-offset)
+    expected = torch.matmul(weight, value)
+    if normalise:
+        expected = expected / weight.sum(-1, keepdim=True)
+    found = library.polynomial_scan(query, key, value, coefficients, powers, offset, normalise, CHUNK)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@BOTH
+@POWERS
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize(
+    ("queries", "keys", "features"), [(1, 1, 2), (3, 200, 2), (40, 65, 6), (65, 40, 2), (150, 90, 2)]
+)
+def test_polynomial_sum(
+    library: ModuleType, queries: int, keys: int, features: int, powers: list[int], normalise: bool
+) -> None:
+    query, key = _random(2, 3, queries, features).abs() / 2, _random(2, 1, keys, features, seed=9).abs() / 2
+    value = _random(3, keys, 5)
+    coefficients = [_random(3).abs() if power else torch.tensor(0.7, dtype=torch.float64) for power in powers]
+    weight = _polynomial(query, key, powers, coefficients)
+    expected = torch.matmul(weight, value)
+    if normalise:
+        expected = expected / weight.sum(-1, keepdim=True)
+    found = library.polynomial_sum(query, key, value, coefficients, powers, normalise, CHUNK)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("size", "power"), [(1, 1), (1, 4), (5, 2), (4, 3), (3, 4)])
+def test_ascending_choices(size: int, power: int) -> None:
+    """Every choice once; what the orders add up to is every tuple of columns."""
+    chosen, orders = polynomials.ascending_choices(size, power, torch.device("cpu"))
+    expected = list(itertools.combinations_with_replacement(range(size), power))
+    assert [tuple(column) for column in chosen.T.tolist()] == expected
+    assert orders.tolist() == [len(set(itertools.permutations(choice))) for choice in expected]
+    assert len(expected) == polynomials.count_of_choices(size, [power])
+
+
+@pytest.mark.parametrize(("length", "scored"), [(20, True), (21, False)])
+def test_short_sequences_are_scored(length: int, scored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 columns have 10 products: N (D + E) <= 4 F E for D = E = 4 up to N = 20."""
+    made: list[Tensor] = []
+    monomials = polynomials.monomials
+    monkeypatch.setattr(polynomials, "monomials", lambda *args: made.append(args[0]) or monomials(*args))
+    ones = torch.ones(length, 4)
+    found = polynomials.polynomial_scan(ones, ones, ones, [torch.ones(())], [2], 0, False, CHUNK)
+    torch.testing.assert_close(found, 16.0 * torch.arange(1, length + 1).unsqueeze(-1).expand(-1, 4).float())
+    assert (not made) is scored
 
 
 @BOTH

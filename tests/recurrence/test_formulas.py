@@ -52,6 +52,14 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         GATED + "    return where(pos(N) > pos(M), (q @ k^T) * exp(c - c[N -> M]), 0) @ v\n",
         {}, ("RunningLevel", "CausalScan"),
     ),
+    "polynomial scan": (QKV + f"    return where({SEEN}, 1 + (q @ k^T)^2, 0) @ v\n", {}, ("PolynomialScan",)),
+    "strict polynomial scan": (
+        QKV + "    return where(pos(N) > pos(M), (1 + q @ k^T)^3, 0) @ v\n", {}, ("PolynomialScan",)
+    ),
+    "normalised polynomial scan": (
+        QKV + f"    a = where({SEEN}, (1 + q @ k^T / 2)^2 + 1, 0)\n    return (a @ v) / sum[M](a)\n",
+        {}, ("PolynomialScan",),
+    ),
     "element-wise scan": (
         "attention f(x[N, D], g[N, D]) -> [N, D]:\n    c = cumsum[N](-abs(g))\n"
         "    y = x[N -> M]\n    return sum[M](where(pos(N) >= pos(M), exp(c - c[N -> M]), 0) * y)\n",
@@ -206,7 +214,8 @@ def test_gradients_pass_through_steps(text: str, sizes: Mapping[str, int], held:
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
-LONG = [name for name, (_, _, held) in FORMULAS.items() if set(held) & {"CausalScan", "GatedPrefix", "PrefixSoftmax"}]
+CHUNKED = {"CausalScan", "PolynomialScan", "GatedPrefix", "PrefixSoftmax"}
+LONG = [name for name, (_, _, held) in FORMULAS.items() if set(held) & CHUNKED]
 
 
 @pytest.mark.parametrize("name", LONG)
