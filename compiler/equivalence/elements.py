@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,86 @@ def _position(node: Node, operands: list[Value], setting: Setting) -> Value:
     return from_known(node, torch.arange(int(setting.sizes[node.op.axis])))
 
 
+# -- powers of e -----------------------------------------------------------------------------------------
+
+
+def exponential(x: Value) -> Value:
+    """e to a value. exp(log(y)) is y, wherever the logarithm is a number."""
+    if x.power is not None:
+        return x.power
+    return Value(exp_of(x.residues), x.axes, x.degree.unknown(), None if x.known is None else real(x.known).exp())
+
+
+def logarithm(x: Value) -> Value:
+    """The logarithm of a value, of which nothing is used but what e to it is."""
+    return Value(log_of(x.residues), x.axes, x.degree.unknown(), None, x)
+
+
+def _with_power(found: Value, power: Callable[..., Value], operands: Sequence[Value]) -> Value:
+    """found, with what e to it is if that is known of an operand; power: takes e to each operand."""
+    if all(operand.power is None for operand in operands):
+        return found
+    return replace(found, power=power(*(exponential(operand) for operand in operands)))
+
+
+def _inverted(x: Value) -> Value:
+    return Value(inverse(x.residues), x.axes, x.degree.inverse())
+
+
+def _multiplied(axes: tuple[str, ...]) -> Callable[[Value, Value], Value]:
+    return lambda x, y: Value(times(x.over(axes), y.over(axes)), axes, x.degree * y.degree)
+
+
+def _add(node: Node, operands: list[Value], setting: Setting) -> Value:
+    return _with_power(_SUM(node, operands, setting), _multiplied(node.axes), operands)
+
+
+def _subtract(node: Node, operands: list[Value], setting: Setting) -> Value:
+    def times_inverse(x: Value, y: Value) -> Value:
+        return _multiplied(node.axes)(x, _inverted(y))
+
+    return _with_power(_DIFFERENCE(node, operands, setting), times_inverse, operands)
+
+
+def _negative(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    found = Value(_negated(x.residues), x.axes, x.degree, None if x.known is None else -x.known)
+    return _with_power(found, _inverted, operands)
+
+
+def _exp(node: Node, operands: list[Value], setting: Setting) -> Value:
+    return exponential(operands[0])
+
+
+def _log(node: Node, operands: list[Value], setting: Setting) -> Value:
+    [x] = operands
+    setting.unknowns.add("log")
+    if isinstance(node.op, functions.Log1p):
+        x = Value(reduced(x.residues + 1), x.axes, x.degree)
+    known = real(x.known).log() if x.known is not None else None
+    return replace(logarithm(x), known=known)
+
+
+def _softplus(node: Node, operands: list[Value], setting: Setting) -> Value:
+    setting.unknowns.add("log")
+    power = exponential(operands[0])
+    return logarithm(Value(reduced(1 + power.residues), power.axes, power.degree))
+
+
+def _log_sigmoid(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """-softplus(-x): e to it is the sigmoid."""
+    setting.unknowns.add("log")
+    power = exponential(operands[0])
+    share = times(power.residues, inverse(reduced(1 + power.residues)))
+    return logarithm(Value(share, power.axes, power.degree * (power.degree + CONSTANT).inverse()))
+
+
+def _log_add_exp(node: Node, operands: list[Value], setting: Setting) -> Value:
+    setting.unknowns.add("log")
+    x, y = (exponential(operand) for operand in operands)
+    return logarithm(Value(reduced(x.over(node.axes) + y.over(node.axes)), node.axes, x.degree + y.degree))
+
+
 # -- arithmetic and functions ----------------------------------------------------------------------------
 
 
@@ -48,6 +129,10 @@ def _arithmetic(residues: Callable[..., Tensor], known: Callable[..., Tensor], d
         return Value(found, node.axes, degree(*(o.degree for o in operands)), exact)
 
     return rule
+
+
+_SUM = _arithmetic(lambda x, y: reduced(x + y), lambda x, y: x + y, Degree.__add__)
+_DIFFERENCE = _arithmetic(lambda x, y: reduced(x - y), lambda x, y: x - y, Degree.__add__)
 
 
 def _negated(value: Tensor) -> Tensor:
@@ -103,10 +188,7 @@ def _ratio(degree: Degree) -> Degree:
 _FUNCTIONS: dict[type[Op], tuple[Callable[[Tensor], Tensor], str, Callable[[Degree], Degree]]] = {
     functions.Square: (lambda x: times(x, x), "", lambda d: d * d),
     functions.Reciprocal: (inverse, "", Degree.inverse),
-    functions.Exp: (exp_of, "", Degree.unknown),
     functions.Expm1: (lambda x: reduced(exp_of(x) - 1), "", Degree.unknown),
-    functions.Log: (log_of, "log", Degree.unknown),
-    functions.Log1p: (lambda x: log_of(reduced(x + 1)), "log", Degree.unknown),
     functions.Sin: (lambda x: field.circular(x)[1], "", Degree.unknown),
     functions.Cos: (lambda x: field.circular(x)[0], "", Degree.unknown),
     functions.Tan: (lambda x: times(field.circular(x)[1], inverse(field.circular(x)[0])), "", _ratio),
@@ -114,22 +196,16 @@ _FUNCTIONS: dict[type[Op], tuple[Callable[[Tensor], Tensor], str, Callable[[Degr
     functions.Cosh: (_cosh, "", _ratio),
     functions.Tanh: (_tanh, "", _ratio),
     functions.Sigmoid: (_sigmoid, "", _ratio),
-    functions.LogSigmoid: (lambda x: log_of(_sigmoid(x)), "log", Degree.unknown),
-    functions.Softplus: (lambda x: log_of(reduced(1 + exp_of(x))), "log", Degree.unknown),
     functions.Silu: (lambda x: times(x, _sigmoid(x)), "", lambda d: d * _ratio(d)),
     functions.Softsign: (lambda x: times(x, inverse(reduced(1 + abs_of(x)))), "abs", lambda d: d * _ratio(d)),
     functions.StopGradient: (lambda x: x, "", lambda d: d),
-    arithmetic.Negative: (_negated, "", lambda d: d),
 }
 #: the same on numbers that are known
 _KNOWN: dict[type[Op], Callable[[Tensor], Tensor]] = {
     functions.Square: lambda x: x * x,
-    functions.Exp: lambda x: real(x).exp(),
-    functions.Log: lambda x: real(x).log(),
     functions.Sin: lambda x: real(x).sin(),
     functions.Cos: lambda x: real(x).cos(),
     functions.StopGradient: lambda x: x,
-    arithmetic.Negative: lambda x: -x,
 }
 #: functions of known numbers that decide: what they give is one of their operands, or whole
 _DECIDED: dict[type[Op], Callable[..., Tensor]] = {
@@ -213,8 +289,18 @@ def _where(node: Node, operands: list[Value], setting: Setting) -> Value:
     if all_known(operands):
         decides, first, second = (o.known_over(node.axes) for o in operands)
         known = torch.where(decides, first, second)
-    chosen, *others = (o.degree for o in operands)
-    return Value(value, node.axes, chosen * others[0] + chosen * others[1], known)
+    found = Value(value, node.axes, _chosen_degree(operands), known)
+    if all(operand.power is None for operand in operands[1:]):
+        return found
+    parts = [operands[0], *(exponential(operand) for operand in operands[1:])]
+    condition, x, y = (o.over(node.axes) for o in parts)
+    power = reduced(times(condition, x) + times(reduced(1 - condition), y))
+    return replace(found, power=Value(power, node.axes, _chosen_degree(parts)))
+
+
+def _chosen_degree(operands: Sequence[Value]) -> Degree:
+    chosen, *others = (operand.degree for operand in operands)
+    return chosen * others[0] + chosen * others[1]
 
 
 def _sqrt(node: Node, operands: list[Value], setting: Setting) -> Value:
@@ -324,8 +410,8 @@ ELEMENTS: Mapping[type[Op], Rule] = {
     leaves.Literal: _literal,
     leaves.Size: _size,
     leaves.Position: _position,
-    arithmetic.Add: _arithmetic(lambda x, y: reduced(x + y), lambda x, y: x + y, Degree.__add__),
-    arithmetic.Subtract: _arithmetic(lambda x, y: reduced(x - y), lambda x, y: x - y, Degree.__add__),
+    arithmetic.Add: _add,
+    arithmetic.Subtract: _subtract,
     arithmetic.Multiply: _arithmetic(times, lambda x, y: x * y, Degree.__mul__),
     arithmetic.Divide: _arithmetic(
         lambda x, y: times(x, inverse(y)), lambda x, y: real(x) / y, lambda x, y: x * y.inverse()
@@ -337,6 +423,13 @@ ELEMENTS: Mapping[type[Op], Rule] = {
     logic.Not: _arithmetic(lambda x: reduced(1 - x), lambda x: ~x, lambda d: d),
     logic.IsNan: _arithmetic(torch.zeros_like, torch.isnan, lambda d: CONSTANT),
     logic.Where: _where,
+    functions.Exp: _exp,
+    functions.Log: _log,
+    functions.Log1p: _log,
+    functions.Softplus: _softplus,
+    functions.LogSigmoid: _log_sigmoid,
+    arithmetic.Negative: _negative,
+    pairs.LogAddExp: _log_add_exp,
     functions.Sqrt: _sqrt,
     functions.Rsqrt: _sqrt,
     functions.Abs: _abs_of,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from ..graph import Node
 from ..ops import layout, selection
 from ..ops.base import Op
 from . import residues as field
+from .elements import exponential
 from .maps import picked
 from .opaque import opaque
 from .values import Rule, Setting, Value, largest
@@ -23,9 +25,12 @@ def _moved(change: Callable[[Tensor, tuple[str, ...], Node, Setting], Tensor]) -
     """
 
     def rule(node: Node, operands: list[Value], setting: Setting) -> Value:
-        [x] = operands
-        known = None if x.known is None else change(x.known, x.axes, node, setting)
-        return Value(change(x.residues, x.axes, node, setting), node.axes, x.degree, known)
+        def moved(x: Value) -> Value:
+            known = None if x.known is None else change(x.known, x.axes, node, setting)
+            power = None if x.power is None else moved(x.power)
+            return Value(change(x.residues, x.axes, node, setting), node.axes, x.degree, known, power)
+
+        return moved(operands[0])
 
     return rule
 
@@ -91,15 +96,20 @@ def _roll(tensor: Tensor, axes: tuple[str, ...], node: Node, setting: Setting) -
 
 
 def _concat(node: Node, operands: list[Value], setting: Setting) -> Value:
+    """The parts side by side, and what e to them is where one of them is a logarithm or -inf."""
+    found = _side_by_side(node, operands, setting)
+    if all(operand.power is None for operand in operands):
+        return found
+    return replace(found, power=_side_by_side(node, [exponential(operand) for operand in operands], setting))
+
+
+def _side_by_side(node: Node, operands: list[Value], setting: Setting) -> Value:
     op = node.op
     assert isinstance(op, selection.Concat)
-    names = [
-        tuple(op.target if axis == source else axis for axis in operand.axes)
-        for source, operand in zip(op.sources, operands, strict=True)
-    ]
     dim = node.axes.index(op.target)
     parts = []
-    for operand, axes in zip(operands, names, strict=True):
+    for source, operand in zip(op.sources, operands, strict=True):
+        axes = tuple(op.target if axis == source else axis for axis in operand.axes)
         wanted = list(setting.shape(node.axes))
         wanted[dim] = operand.residues.shape[axes.index(op.target) + 2]
         parts.append(Value(operand.residues, axes).over(node.axes).expand(2, field.TRIALS, *wanted))

@@ -46,7 +46,7 @@ def scan(
     last = [_laid_out(state, result.axes) for state, result in zip(states, step.results, strict=False)]
     members = (*last, *(_stacked(found, op.axis) for found in yielded))
     end = members[-1]
-    return Bundle(end.residues, end.axes, end.degree, end.known, members)
+    return Bundle(end.residues, end.axes, end.degree, end.known, members=members)
 
 
 def part(node: Node, operands: list[Value], setting: Setting) -> Value:
@@ -70,7 +70,8 @@ def _laid_out(value: Value, axes: tuple[str, ...]) -> Value:
     if value.axes == axes:
         return value
     known = None if value.known is None else value.known_over(axes)
-    return Value(value.over(axes), axes, value.degree, known)
+    power = None if value.power is None else _laid_out(value.power, axes)
+    return Value(value.over(axes), axes, value.degree, known, power)
 
 
 def _stacked(values: Sequence[Value], axis: str) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -12,7 +13,7 @@ from ..graph import Node
 from ..ops import contraction, cumulative, normalisations, ordering, reductions, segments
 from ..ops.base import Op
 from . import residues as field
-from .elements import abs_of, exp_of, extreme, log_of, root_of
+from .elements import abs_of, exponential, extreme, logarithm, root_of
 from .opaque import opaque
 from .residues import inverse, reduced, times
 from .values import Degree, Rule, Setting, Value, all_known, from_known, is_whole, number, real
@@ -101,9 +102,8 @@ def _reduction(node: Node, operands: list[Value], setting: Setting) -> Value:
         case reductions.Norm():
             return _rooted(_total(_square(x), op.axes), setting)
         case reductions.LogSumExp():
-            total = _total(Value(exp_of(x.residues), x.axes, x.degree.unknown()), op.axes)
             setting.unknowns.add("log")
-            return Value(log_of(total.residues), total.axes, total.degree.unknown())
+            return logarithm(_total(exponential(x), op.axes))
         case reductions.Product() | reductions.All():
             return Value(_factors(x.residues, x, op.axes), node.axes, _power_of(x, op.axes))
         case reductions.Any():
@@ -145,14 +145,14 @@ def _normalisation(node: Node, operands: list[Value], setting: Setting) -> Value
     x, axes = operands[0], op.axes
     match op:
         case normalisations.Softmax():
-            result = Value(exp_of(x.residues), x.axes, x.degree.unknown())
+            result = exponential(x)
             for mask in operands[1:]:
                 result = _product(result, mask, node.axes)
             return _over(result, _total(result, axes))
         case normalisations.LogSoftmax():
-            total = _total(Value(exp_of(x.residues), x.axes, x.degree.unknown()), axes)
             setting.unknowns.add("log")
-            return _minus(x, Value(log_of(total.residues), total.axes, total.degree.unknown()))
+            total = _total(exponential(x), axes)
+            return replace(_minus(x, logarithm(total)), power=_over(exponential(x), total))
         case normalisations.L1Normalize():
             setting.unknowns.add("abs")
             total = _total(Value(abs_of(x.residues), x.axes, x.degree.unknown()), axes)
@@ -216,13 +216,19 @@ def _segments(node: Node, operands: list[Value], setting: Setting) -> Value:
     x, group = operands[:2]
     if group.known is None:
         return opaque(node, operands, setting)
-    assert isinstance(op, segments.SegmentSoftmax | segments.SegmentSum)
+    assert isinstance(op, segments.SegmentSoftmax | segments.SegmentSum | segments.SegmentMax)
     dim = node.axes.index(op.axis)
     same = _same_group(group, op.axis, node.axes)
     values = x.over(node.axes).expand(2, field.TRIALS, *setting.shape(node.axes))
     if isinstance(op, segments.SegmentSum):
         return Value(_over_groups(values, same, dim + 2), node.axes, x.degree.repeated(same.shape[-1]))
-    weights = Value(exp_of(values), node.axes, x.degree.unknown())
+    if isinstance(op, segments.SegmentMax):
+        setting.unknowns.add("max")
+        sides = field.unknown("max side", [values[0]])[:1].expand_as(values)
+        found = field.unknown("max", [_over_groups(sides, same, dim + 2)[0]])
+        return Value(found, node.axes, x.degree.unknown())
+    weights = exponential(x)
+    weights = Value(weights.over(node.axes).expand(values.shape), node.axes, weights.degree)
     for mask in operands[2:]:
         weights = _product(weights, mask, node.axes)
     total = Value(_over_groups(weights.residues, same, dim + 2), node.axes, weights.degree.repeated(same.shape[-1]))
@@ -245,6 +251,7 @@ TOTALS: Mapping[type[Op], Rule] = {
     ordering.Top: _top,
     segments.SegmentSoftmax: _segments,
     segments.SegmentSum: _segments,
+    segments.SegmentMax: _segments,
     **dict.fromkeys(
         (
             reductions.Sum, reductions.Mean, reductions.Variance, reductions.StandardDeviation, reductions.Norm,

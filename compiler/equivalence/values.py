@@ -49,12 +49,16 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """residues: [2, trials, *axes]. known: the value itself [*axes], where it depends on sizes and positions only."""
+    """residues: [2, trials, *axes]. known: the value itself [*axes], where it depends on sizes and positions only.
+
+    power: what e to this value is, where the value is made of logarithms or of -inf. Otherwise a function says it.
+    """
 
     residues: Tensor
     axes: tuple[str, ...]
     degree: Degree = CONSTANT
     known: Tensor | None = None
+    power: Value | None = None
 
     def over(self, axes: Sequence[str]) -> Tensor:
         """The residues with their dimensions in the order of `axes`, length 1 where one is lacking."""
@@ -128,7 +132,8 @@ def real(value: Tensor) -> Tensor:
 def number(value: float) -> Value:
     known = torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
     if value in (float("inf"), float("-inf")):
-        return Value(field.drawn(f"{value}", ()), (), CONSTANT, known)
+        power = number(0) if value < 0 else None
+        return Value(field.drawn(f"{value}", ()), (), CONSTANT, known, power)
     text = repr(value)
     if len(text) > 14 and "e" not in text:  # pi, and numbers that nobody wrote
         return Value(field.drawn(text, ()), (), CONSTANT, known)

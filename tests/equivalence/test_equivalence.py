@@ -45,6 +45,11 @@ PROVED = [
     ("where(b >= 0, 1, 0) @ v", "(1 - where(0 > b, 1, 0)) @ v"),
     ("0.1 * b @ v + 0.2 * b @ v", "0.3 * b @ v"),
     ("tanh(b) @ v", "(2 * sigmoid(2 * b) - 1) @ v"),
+    ("softmax[M](b + log(exp(b) + 2)) @ v", "(exp(b) * (exp(b) + 2) / sum[M](exp(b) * (exp(b) + 2))) @ v"),
+    ("softmax[M](where(pos(N) > pos(M), -inf, b)) @ v", "softmax[M](b, mask=pos(N) <= pos(M)) @ v"),
+    ("exp(b - logsumexp[M](b)) @ v", "softmax[M](b) @ v"),
+    ("exp(-softplus(-b)) @ v", "sigmoid(b) @ v"),
+    ("exp(logaddexp(b, sum[D](q))) @ v", "(exp(b) + exp(sum[D](q))) @ v"),
     ("silu(b) @ v", "(b / (1 + exp(-b))) @ v"),
     ("var[M](b) * sum[M](v)", "(mean[M](square(b)) - square(mean[M](b))) * sum[M](v)"),
     ("relu(q @ k^T) @ v", "relu(k @ q^T)^T @ v"),
@@ -67,6 +72,7 @@ OPEN = [
     ("relu(b) @ v", "((b + abs(b)) / 2) @ v"),
     ("log(exp(b)) @ v", "b @ v"),
     ("gelu(b) @ v", "(b / 2 * (1 + erf(b / sqrt(2)))) @ v"),
+    ("exp(log(exp(b) + 1) + 1e-13) @ v", "(exp(b) + 1) @ v"),
 ]
 
 

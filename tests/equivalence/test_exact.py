@@ -70,10 +70,19 @@ IRRATIONAL = frozenset(
         *(functions.Sinh, functions.Cosh, functions.Tanh, functions.Sigmoid, functions.LogSigmoid, functions.Softplus),
         *(functions.Silu, functions.Softsign, functions.Sqrt, functions.Rsqrt, functions.Abs, functions.Relu),
         *(functions.Floor, functions.Ceil, functions.Round, functions.Sign, pairs.Maximum, pairs.Minimum, pairs.Clamp),
+        pairs.LogAddExp,
         *(arithmetic.FloorDivide, arithmetic.Modulo, normalisations.Softmax, normalisations.LogSoftmax),
         *(normalisations.L1Normalize, normalisations.L2Normalize, normalisations.LayerNorm, normalisations.RmsNorm),
         *(reductions.StandardDeviation, reductions.Norm, reductions.LogSumExp, reductions.Max, reductions.Min),
-        *(segments.SegmentSoftmax, ordering.Top, logic.Equal, logic.NotEqual, logic.Less, logic.LessEqual),
+        *(
+            segments.SegmentSoftmax,
+            segments.SegmentMax,
+            ordering.Top,
+            logic.Equal,
+            logic.NotEqual,
+            logic.Less,
+            logic.LessEqual,
+        ),
         *(logic.Greater, logic.GreaterEqual, logic.IsNan, arithmetic.Power),
     }
 )

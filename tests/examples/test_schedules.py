@@ -57,6 +57,15 @@ def test_taylor_attention_by_a_running_state_of_features(qkv: tuple[Tensor, Tens
     same(build("taylor_attention")(q, k, v), (features(q)[..., None, :] @ state)[..., 0, :] / total)
 
 
+def test_taylor_attention_is_softmax_attention_up_to_the_third_order(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
+    q, k, v = qkv
+    errors = []
+    for scale in (1e-1, 1e-2):
+        plain = build("causal_softmax_attention")(q * scale, k, v)
+        errors.append((build("taylor_attention")(q * scale, k, v) - plain).abs().max().item())
+    assert errors[1] == pytest.approx(errors[0] / 1000, rel=0.3)
+
+
 def test_aaren_by_its_recurrence(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
     _, k, v = qkv
     query = normal((3, 4))
@@ -70,6 +79,30 @@ def test_aaren_by_its_recurrence(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
         top = new
         outs.append(acc / total[..., None])
     same(build("aaren", sizes={"H": 3, "D": 4}, query=query)(k, v), torch.stack(outs, -2))
+
+
+def test_aaren_by_a_doubling_scan(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Every position merges with the one 1, 2, 4, ... places before it."""
+    _, k, v = qkv
+    query, merge = normal((3, 4)), build("merge_lse")
+    lse, out = (k * query[:, None]).sum(-1) / 2, v
+    distance = 1
+    while distance < 13:
+        before = torch.nn.functional.pad(lse, (distance, 0), value=-torch.inf)[..., :13]
+        earlier = torch.nn.functional.pad(out, (0, 0, distance, 0))[..., :13, :]
+        out, lse = merge(earlier, before, out, lse), torch.logaddexp(before, lse)
+        distance *= 2
+    same(build("aaren", sizes={"H": 3, "D": 4}, query=query)(k, v), out)
+
+
+def test_a_map_of_fixed_positions_is_computed_once() -> None:
+    """The stream of positions has no batch, nor has the map; the values have."""
+    module, p = drawn("fixed_qk_attention", C=4, H=2, D=3, E=2)
+    h, x = normal((5, 6, 4)), normal((6, 4))
+    q, k = (torch.einsum("nc,chd->hnd", x, p[key]) for key in ("wq", "wk"))
+    scores = (q @ k.mT / math.sqrt(3)).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
+    values = torch.einsum("bnc,che->bhne", h, p["wv"])
+    same(module(h, x), torch.softmax(scores, -1) @ values)
 
 
 def test_selective_ssm_by_its_recurrence() -> None:
@@ -101,6 +134,21 @@ def test_attention_over_parts_of_the_keys_merges(qkv: tuple[Tensor, Tensor, Tens
         total, top = torch.exp(top - new) * total + torch.exp(high - new) * weights.sum(-1), new
     same(out, whole)
     same(acc / total[..., None], whole)
+
+
+def test_merging_is_associative_and_has_an_identity() -> None:
+    merge, unscaled = build("merge_lse"), build("softmax_merge")
+    (o1, l1), (o2, l2), (o3, l3) = ((normal((6, 4)), normal((6,))) for _ in range(3))
+    early, late = torch.logaddexp(l1, l2), torch.logaddexp(l2, l3)
+    same(merge(merge(o1, l1, o2, l2), early, o3, l3), merge(o1, l1, merge(o2, l2, o3, l3), late))
+    nothing, never = torch.zeros_like(o1), torch.full_like(l1, -torch.inf)
+    same(merge(o1, l1, nothing, never), o1)
+    same(merge(nothing, never, o1, l1), o1)
+    same(merge(nothing, never, nothing, never) + 1, nothing + 1)
+    both = unscaled(l1, l1, o1, l2, l2, o2), torch.maximum(l1, l2)
+    others = unscaled(l2, l2, o2, l3, l3, o3), torch.maximum(l2, l3)
+    same(unscaled(both[1], l1, both[0], l3, l3, o3), unscaled(l1, l1, o1, others[1], l1, others[0]))
+    same(unscaled(l1, l1, o1, never, never, nothing), o1)
 
 
 def test_sigmoid_attention_adds_up_over_tiles(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
