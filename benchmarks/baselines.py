@@ -6,6 +6,7 @@ Those that have a free choice (`chunk`, `block`) leave it to the caller, who tri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -187,6 +188,21 @@ def band_by_flex(q: Tensor, k: Tensor, v: Tensor) -> Attention:
 
 def _band(batch: Tensor, head: Tensor, n: Tensor, m: Tensor) -> Tensor:
     return (n >= m) & (n - m <= BAND)
+
+
+def grouped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Query heads that share heads of keys and values, under a mask: q[B, H, N, D], k[B, G, M, D], mask[N, M]."""
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+
+def sigmoid_by_map(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Sigmoid attention with the bias -log M: q[B, N, D], k[B, M, D]."""
+    return torch.sigmoid((q * q.size(-1) ** -0.5) @ k.mT - math.log(k.size(-2))) @ v
+
+
+def sigmoid_by_blocks(q: Tensor, k: Tensor, v: Tensor, *, block: int) -> Tensor:
+    """The same for a block of queries after the other."""
+    return torch.cat([sigmoid_by_map(part, k, v) for part in torch.split(q, block, -2)], -2)
 
 
 BAND = 128

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import attngraph
 from attngraph.compiler.module import compile as build
+from attngraph.compiler.types import Kind as Kinds
 
 from . import baselines, examples
 from .baselines import Attention
@@ -164,6 +165,22 @@ CASES: tuple[Case, ...] = (
             Baseline("FlexAttention, torch.compile", prepare=baselines.band_by_flex, in_cpu_training=False),
         ),
     ),
+    Case(
+        "sigmoid_attention",
+        ("B N D", "B N D", "B N E"),
+        (
+            Baseline("query blocks by hand", baselines.sigmoid_by_blocks, choices=("block", (32, 64, 128, 256))),
+            Baseline("whole map by hand", baselines.sigmoid_by_map, compiled=True),
+        ),
+        training=True,
+        compiled=True,
+        loop=True,
+    ),
+    Case(
+        "gqa_attention",
+        ("B H N D", "B G N D", "B G N E", "N N"),
+        (Baseline("SDPA, enable_gqa", baselines.grouped),),
+    ),
     Case("swin_window", QKV, (Baseline("SDPA on windows", baselines.windows_by_view),)),
     Case(
         "unified_token_mixing_conv",
@@ -206,7 +223,7 @@ class Problem:
 
 
 def problem(case: Case, sizes: Mapping[str, int], device: torch.device, dtype: torch.dtype) -> Problem:
-    """Modules and standard-normal inputs of a case, the same on every call.
+    """Modules and standard-normal inputs of a case, the same on every call; a mask shows the keys up to the query's.
 
     Errors: ValueError if the formula has mistakes.
     """
@@ -224,9 +241,11 @@ def problem(case: Case, sizes: Mapping[str, int], device: torch.device, dtype: t
     literal.load_state_dict(product.state_dict())
     shapes = [[sizes[axis] for axis in axes.split()] for axes in case.inputs]
     inputs = [torch.randn(shape, device=device, dtype=dtype) for shape in shapes]
+    kinds = [node.type.kind for node in report.formula.inputs]
     # An input without a batch axis is a rate per head: positive, and so small that the text as it stands, which takes
     # the exponential above the diagonal too, does not overflow at the lengths at which it is run.
     inputs = [x if "B" in axes else x.abs().clamp(max=2) / 128 for x, axes in zip(inputs, case.inputs, strict=True)]
+    inputs = [x if kind is Kinds.REAL else torch.ones_like(x).tril() > 0 for x, kind in zip(inputs, kinds, strict=True)]
     return Problem(case, tuple(inputs), product, literal)
 
 

@@ -138,9 +138,9 @@ def match(request: Request) -> Node | str:
     value = product(values, bound - {m} - needed)
     if m not in value.axes:
         value = builder.make(Broadcast((m, *value.axes)), value)
-    batch = tuple(
-        dict.fromkeys(axis for axis in (*softmax.node.axes, *left.axes, *right.axes) if axis not in (n, m, inner))
-    )
+    every = dict.fromkeys(axis for axis in (*softmax.node.axes, *left.axes, *right.axes) if axis not in (n, m, inner))
+    # heads that share keys and values come last, where torch's attention reads these without copies of them
+    batch = tuple(sorted(every, key=lambda axis: axis not in right.axes and axis not in value.axes))
     outer = tuple(axis for axis in value.axes if axis != m and axis not in batch)
     near = None
     if "mask" in op.given and scores.bias is None:

@@ -316,32 +316,36 @@ def fused_attention(
 
     scaled: scores are divided by sqrt(D). torch's fused kernels take exactly two leading dimensions, the same
     for all, and on a processor values as wide as queries; otherwise it would store the map. What differs is
-    brought to that.
+    brought to that; keys and values that the last leading dimension shares are not copied.
     """
     width, columns = query.size(-1), value.size(-1)
+    scale = width**-0.5 if scaled else 1.0
     leading = query.shape[:-2]
     alike = query.dim() == 4 and key.shape[:-2] == leading and value.shape[:-2] == leading
     if alike and (width == columns or query.is_cuda) and (mask is None or mask.dim() != 3):
-        scale = width**-0.5 if scaled else 1.0
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, is_causal=causal, scale=scale
         )
-    if scaled:
-        query = query * width**-0.5
-    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
+    for _ in range(2):
+        query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
     if width < columns and not query.is_cuda:
         query = torch.nn.functional.pad(query, [0, columns - width])
         key = torch.nn.functional.pad(key, [0, columns - width])
     if columns < width and not query.is_cuda:
         value = torch.nn.functional.pad(value, [0, width - columns])
     leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0].shape[:-2]
-    q = query.expand(leading + query.shape[-2:]).flatten(0, -3).unsqueeze(0)
-    k = key.expand(leading + key.shape[-2:]).flatten(0, -3).unsqueeze(0)
-    v = value.expand(leading + value.shape[-2:]).flatten(0, -3).unsqueeze(0)
+    q = query.expand(leading + query.shape[-2:]).flatten(0, -4)
+    k = key.expand(leading + key.shape[-2:]).flatten(0, -4)
+    v = value.expand(leading + value.shape[-2:]).flatten(0, -4)
     if mask is not None and mask.dim() > 2:
-        mask = mask.expand(leading + mask.shape[-2:]).flatten(0, -3).unsqueeze(0)
-    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=1.0)
-    return out[..., :columns].squeeze(0).unflatten(0, leading).squeeze(0)
+        seen = mask
+        for _ in range(len(leading) + 2 - mask.dim()):
+            seen = seen.unsqueeze(0)
+        if seen.numel() > seen.size(-3) * seen.size(-2) * seen.size(-1):
+            seen = seen.expand(leading[:-1] + seen.shape[-3:])
+        mask = seen.flatten(0, -4)  # one that is the same for all stays a single one
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    return out[..., :columns].unflatten(0, leading[:-1]).squeeze(0).squeeze(0)
 
 
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:

@@ -254,3 +254,53 @@ def test_both_libraries_take_the_same_arguments() -> None:
     for name in shared:
         ours, theirs = (getattr(library, name).__code__ for library in (kernels, at_once))
         assert ours.co_varnames[: ours.co_argcount] == theirs.co_varnames[: theirs.co_argcount]
+
+
+LEADING = [  # of queries, keys, values, mask
+    ((), (), (), ()),
+    ((3,), (3,), (1,), (3,)),
+    ((2, 3), (2, 3), (2, 3), (3,)),
+    ((2, 3), (2, 1), (2, 1), ()),
+    ((2, 2, 3), (2, 2, 1), (2, 2, 1), (3,)),
+    ((2, 2, 3), (2, 1, 1), (1, 2, 1), (2, 1, 3)),
+]
+
+
+@pytest.mark.parametrize("columns", [3, 4, 6])
+@pytest.mark.parametrize("leading", LEADING, ids=str)
+@pytest.mark.parametrize("masked", [None, torch.bool, torch.float64], ids=str)
+def test_fused_attention(leading: tuple[tuple[int, ...], ...], columns: int, masked: torch.dtype | None) -> None:
+    widths = ((5, 4), (7, 4), (7, columns))
+    query, key, value = (_random(*lead, *rest) for lead, rest in zip(leading, widths, strict=False))
+    mask = None if masked is None else _random(*leading[3], 5, 7, seed=3)
+    if mask is not None and masked is torch.bool:
+        mask = (mask > 0) | (torch.arange(7) == 0)
+    scores = query @ key.mT / 2
+    if mask is not None:
+        scores = torch.where(mask, scores, -math.inf) if masked is torch.bool else scores + mask
+    expected = torch.softmax(scores, -1) @ value
+    torch.testing.assert_close(kernels.fused_attention(query, key, value, mask, False, True), expected)
+
+
+def test_shared_keys_and_values_are_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads that share keys and values come last; a bias of heads is the same for every sample."""
+    given: list[Tensor | None] = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def seen(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **options: object) -> Tensor:
+        given.extend((key, value, attn_mask))
+        return attention(query, key, value, attn_mask, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", seen)
+    for groups, heads in (((2, 3, 4), (2, 3, 1)), ((5, 4), (5, 4))):
+        given.clear()
+        query, key, value = _random(*groups, 6, 8), _random(*heads, 6, 8), _random(*heads, 6, 8, seed=1)
+        bias = _random(4, 6, 6)
+        kernels.fused_attention(query, key, value, bias, False, True)
+        for tensor, original in zip(given, (key, value, bias), strict=True):
+            assert tensor is not None
+            assert tensor.untyped_storage().data_ptr() == original.untyped_storage().data_ptr()
+        for mask in (bias[:1] > 0, bias[:1]):  # a mask of numbers is made of it as it is given
+            kernels.fused_attention(query, key, value, mask.unsqueeze(0), False, True)
+            assert given[-1] is not None
+            assert given[-1].numel() == mask.numel()
