@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from .facts.dependence import Dependence, Paths, Reach, looks_back, moved_along
 from .formula import Formula
 from .graph import Builder, Graph, GraphTooLarge, Node
+from .growing import Growing, apart, growing
 from .lowerings.batches import OverBatch
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
@@ -26,12 +27,12 @@ from .ops.arithmetic import Add
 from .ops.base import Carried, Op
 from .ops.contraction import Contraction
 from .ops.convolution import Convolution
-from .ops.layout import Broadcast, Convert, Rename, Reorder
+from .ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from .ops.leaves import Input, Position, Size
 from .ops.ordering import Top
 from .ops.selection import Shift, Slice, Windows
 from .scan import Scan, deep
-from .sizes import Poly, Truth
+from .sizes import Poly
 
 #: Fields of operations that are names of something else than axes.
 _NO_AXES = frozenset({"kernel", "name", "given"})
@@ -53,6 +54,8 @@ class Recurrence:
     as a mask, has rows for the new positions and columns for all positions so far.
     axes: those that run along the piece. start: the name of the size that says how many positions came before.
     sizes: those of the axes that the recurrence adds, as that of all positions so far.
+    blocks, block: axes with an entry for every block of so many positions. Where there are any, the graph is that of
+    whole blocks: a piece and the number of positions before it are multiples of `block`.
     """
 
     graph: Graph
@@ -60,6 +63,14 @@ class Recurrence:
     axes: tuple[str, ...]
     start: str
     sizes: Mapping[str, Poly]
+    blocks: tuple[str, ...] = ()
+    block: Poly | None = None
+
+    @property
+    def cut(self) -> list[Node]:
+        """The inputs that go into the graph by whole blocks; none where there are no blocks."""
+        along = [node for node in self.inputs.values() if {*node.axes} & {*self.axes}]
+        return along if self.block is not None else []
 
     def carried(self) -> list[tuple[Node, tuple[Carried, ...]]]:
         """The values that hand something on from piece to piece, in the order of evaluation, and what."""
@@ -75,6 +86,9 @@ def memories(graph: Graph) -> list[Node]:
 def remembered(found: Recurrence) -> list[str]:
     """What each tensor of the state holds, with its shape behind the dimensions of the batch."""
     texts = []
+    for node in found.cut:
+        shape = ", ".join(("..." if node.type.batched else "", *node.axes)).removeprefix(", ")
+        texts.append(f"{node.op.name}, of the last block while it is not complete: [{shape}]")  # type: ignore[attr-defined]
     for node, tensors in found.carried():
         op = node.op.op if isinstance(node.op, Continued) else node.op
         subject = op.rule if isinstance(op, Lowering) else op.spelling
@@ -90,11 +104,14 @@ def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
     """A graph of the formula, as written or planned, piece by piece; or why it cannot be."""
     if _of_whole_sequences(formula, graph):
         graph = formula.graph  # as written it is a sum over earlier positions
-    refused = _refusal(formula, graph)
+    grows = growing(formula, formula.graph, graph)
+    refused = _refusal(formula, graph, grows)
     if refused is not None:
         return refused
+    if grows.behind:
+        graph = apart(graph, formula.builder, grows)
     try:
-        return _Steps(formula, graph).run()
+        return _Steps(formula, graph, grows).run()
     except _Refused as error:
         return error.refusal
     except GraphTooLarge as error:
@@ -119,29 +136,13 @@ class _Refused(Exception):
 # -- what cannot be --------------------------------------------------------------------------------------
 
 
-def sequence_axes(formula: Formula, graph: Graph) -> tuple[str, ...]:
-    """Every axis that is as long as the sequence: the first of them in the first result, and those equal to it."""
-    facts = formula.facts
-    counted = {s for axis in formula.sequence for s in facts.canonical(Poly.symbol(axis)).symbols()}
-    counted -= formula.constants.keys()
-    first = graph.outputs[0].axes
-    axis = next((a for a in first if facts.canonical(Poly.symbol(a)).symbols() & counted), None)
-    if axis is None:
-        return ()
-    every = dict.fromkeys(a for g in (formula.graph, graph) for node in g for a in node.axes)
-    same = (a for a in every if facts.equal(Poly.symbol(a), Poly.symbol(axis)) is Truth.YES)
-    return tuple(dict.fromkeys((axis, *same)))
-
-
-def _refusal(formula: Formula, graph: Graph) -> Refusal | None:
+def _refusal(formula: Formula, graph: Graph, grows: Growing) -> Refusal | None:
     if not formula.sequence:
         return Refusal("there is no sequence axis to step along")
     found = Dependence(formula).culprit()
     if found is not None:
         return Refusal(f"it is not causal: {found[1]}", found[0])
-    axes = sequence_axes(formula, graph)
-    facts = formula.facts
-    length = {s for axis in axes for s in facts.canonical(Poly.symbol(axis)).symbols()} - formula.constants.keys()
+    facts, length, axes = formula.facts, grows.length, grows.axes
     for stored in (*formula.parameters, *formula.buffers):
         tied = [a for a in stored.node.axes if facts.canonical(Poly.symbol(a)).symbols() & length]
         if tied:
@@ -152,16 +153,31 @@ def _refusal(formula: Formula, graph: Graph) -> Refusal | None:
         for size in () if isinstance(node.op, Scan) else node.op.scalars():  # those of a step are its nodes'
             if facts.canonical(size).symbols() & length:
                 return Refusal(f"`{size}` reads the length of the sequence", node)
+    known = {*axes, *grows.blocks, *grows.behind}
     for node in (*deep(formula.graph), *deep(graph)):
         for axis in node.axes:
-            if axis not in axes and facts.canonical(Poly.symbol(axis)).symbols() & length:
+            if axis not in known and facts.canonical(Poly.symbol(axis)).symbols() & length:
                 return Refusal(f"the length of `{axis}` depends on that of the sequence", node)
+        if isinstance(node.op, Split | Merge) and length & _symbols(formula, node) and not grows.cuts(node.op):
+            return Refusal("where a position comes to stand depends on the length of the sequence", node)
     found = Dependence(formula, positions=True).culprit()
     if found is not None:
         return Refusal(f"it is not causal: {found[1]}", found[0])
     if not any(axis in axes for node in formula.inputs for axis in node.axes):
         return Refusal("no input runs along the sequence")
+    for node in formula.inputs if grows.blocks else ():
+        along = [axis for axis in node.axes if axis in known]
+        if along and (len(along) > 1 or along[0] not in axes):
+            return Refusal(f"`{node.op.name}` has the axis `{along[-1]}`, and a step takes positions", node)  # type: ignore[attr-defined]
     return None
+
+
+def _symbols(formula: Formula, cut: Node) -> set[str]:
+    """What the sizes of the axes that are cut or joined are made of."""
+    op = cut.op
+    assert isinstance(op, Split | Merge)
+    axes = (op.source, *op.targets) if isinstance(op, Split) else (*op.sources, op.target)
+    return {symbol for axis in axes for symbol in formula.facts.canonical(Poly.symbol(axis)).symbols()}
 
 
 # -- the graph -------------------------------------------------------------------------------------------
@@ -179,27 +195,29 @@ class _Missing(Exception):
 class _Steps:
     formula: Formula
     graph: Graph
+    grows: Growing
     builder: Builder = field(init=False)
-    axes: tuple[str, ...] = field(init=False)
+    axes: tuple[str, ...] = field(init=False)  # of positions, and of blocks of them
     made: dict[Wanted, Node] = field(default_factory=dict)
     inputs: dict[Node, Node] = field(default_factory=dict)
     sizes: dict[str, Poly] = field(default_factory=dict)
     names: dict[Node, str] = field(default_factory=dict)
 
+    blocks_before: str = ""
     again: set[Node] = field(default_factory=set)  # values whose piece is the end of all of them
     every: dict[str, str] = field(default_factory=dict)  # the axis of all positions so far, for each axis of a piece
     moving: set[Node] = field(default_factory=set)  # values that have to do with positions
 
     def __post_init__(self) -> None:
         self.builder = self.formula.builder
-        self.axes = sequence_axes(self.formula, self.graph)
+        self.axes = (*self.grows.axes, *self.grows.blocks)
         nodes = self.graph.nodes()
         taken = {axis for node in nodes for axis in node.axes}
         taken.update((*self.formula.bound, *self.formula.derived, *self.formula.fixed, *self.formula.constants))
         self.taken = taken
         self.start = self._fresh("start")
         for node in nodes:
-            along = any(axis in self.axes for axis in node.axes)
+            along = any(axis in self.axes or axis in self.grows.behind for axis in node.axes)
             if along or any(operand in self.moving for operand in node.inputs):
                 self.moving.add(node)
         self.names |= {node: name for node, name in self.graph.names.items() if node not in self.moving}
@@ -216,7 +234,8 @@ class _Steps:
         if not any(axis in self.axes for node in inputs.values() for axis in node.axes):
             raise _Refused("no input runs along the sequence")
         graph = Graph(tuple(outputs), self.names)
-        return Recurrence(graph, inputs, self.axes, self.start, self.sizes)
+        grows = self.grows
+        return Recurrence(graph, inputs, grows.axes, self.start, self.sizes, grows.blocks, grows.block)
 
     def _fresh(self, wanted: str) -> str:
         name, number = wanted, 2
@@ -229,8 +248,21 @@ class _Steps:
         """The axis of all positions so far."""
         if axis not in self.every:
             self.every[axis] = self._fresh(f"{axis}_all")
-            self.sizes[self.every[axis]] = Poly.symbol(self.start) + Poly.symbol(axis)
+            if axis in self.grows.behind:
+                front, source = self.grows.behind[axis]
+                self.sizes[self.every[axis]] = front + Poly.symbol(self._all(source))
+            else:
+                self.sizes[self.every[axis]] = self._before(axis) + Poly.symbol(axis)
         return self.every[axis]
+
+    def _before(self, axis: str) -> Poly:
+        """How many entries of an axis came before the piece."""
+        if axis not in self.grows.blocks:
+            return Poly.symbol(self.start)
+        if not self.blocks_before:
+            self.blocks_before = self._fresh("blocks_before")
+            self.sizes[self.blocks_before] = Poly.symbol(self.start) * self.grows.ratio(axis)
+        return Poly.symbol(self.blocks_before)
 
     # -- one value -----------------------------------------------------------------------------------------
 
@@ -278,15 +310,21 @@ class _Steps:
         if isinstance(op, Input):
             return self._input(node, op, full)
         if isinstance(op, Position):
-            if full:
+            if full or op.axis in self.grows.behind:
                 return self.builder.make(Position(self._all(op.axis)))
-            start = self.builder.make(Size(Poly.symbol(self.start)))
+            start = self.builder.make(Size(self._before(op.axis)))
             return self.builder.make(Add(), self.builder.make(Position(op.axis)), start)
         if isinstance(op, Rename):
             back = {op.target: op.source}
             [x] = self._get((node.inputs[0], [back.get(axis, axis) for axis in full]))
-            named = Rename(self._all(op.source), self._all(op.target)) if op.target in full else op
-            return self.builder.make(named, x)
+            both = op.target in full or op.target in self.grows.behind
+            return self.builder.make(Rename(self._all(op.source), self._all(op.target)) if both else op, x)
+        cut = self.grows.cuts(op)
+        if cut:
+            other = {**cut, **{part: whole for whole, part in cut.items()}}
+            [x] = self._get((node.inputs[0], {*full, *(other[axis] for axis in full if axis in other)}))
+            both_full = {*full, *(other[axis] for axis in full if axis in other)}
+            return self.builder.make(self._named(op, both_full), x)
         along = [axis for axis in node.axes if axis in self.axes]
         if full and len(along) == 1 and self._worth_keeping(node):
             [piece] = self._get((node, ()))
@@ -368,8 +406,7 @@ class _Steps:
         """The piece of a value that has to be computed at all positions so far."""
         [whole] = self._get((node, full | {*along}))
         for axis in along:
-            start = Poly.symbol(self.start)
-            whole = self.builder.make(Slice(self._all(axis), axis, start), whole)
+            whole = self.builder.make(Slice(self._all(axis), axis, self._before(axis)), whole)
         return whole
 
     # -- what is known of a value ---------------------------------------------------------------------------
@@ -379,10 +416,11 @@ class _Steps:
         if node not in self.moving:
             return True
         along = [axis for axis in node.axes if axis in self.axes]
+        blocks = len(along) == 1 and along[0] in self.grows.blocks  # of which a piece has whole ones
         return len(along) == 1 and all(
-            path.own == (along[0],) and path.reach is not Reach.ALL
+            (path.own[:1] if blocks else path.own) == (along[0],) and path.reach is not Reach.ALL
             for path in self.dependence.paths[node]
-            if path.source in self.axes
+            if path.source in self.axes or path.source in self.grows.behind
         )
 
     def _worth_keeping(self, node: Node) -> bool:
@@ -398,6 +436,7 @@ class _Steps:
     def _named(self, op: Op, full: Iterable[str]) -> Op:
         """The operation with axes of all positions so far where the axis is one of `full`."""
         names = {axis: self._all(axis) for axis in full}
+        names |= {axis: self._all(axis) for axis in self.grows.behind}
         if not names:
             return op
         changed: dict[str, object] = {}

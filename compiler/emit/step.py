@@ -13,6 +13,7 @@ from ..graph import Node
 from ..ops.leaves import Position
 from ..recurrence import Recurrence, remembered
 from ..sizes import Poly
+from . import sizes as size_code
 from . import tidy
 from .body import Body, Frame, Statement
 from .checks import input_checks
@@ -35,7 +36,7 @@ def step(
     checks: the method `check`; loops: makes the methods that run recurrences.
     """
     arguments = [ast.unparse(argument) for argument in held.inputs.values()]
-    if found.graph.outputs == held.graph.outputs:
+    if found.graph.outputs == held.graph.outputs and not found.cut:
         return _without_state(held, arguments), {}
     formula, plan = _sizes(held.formula, found)
     names = Names(LOCAL_RESERVED | held.library)
@@ -89,10 +90,11 @@ def step(
     tidy.rename(statements, results, names)
     read = tidy.names_in(*(statement.value for statement in statements), *results)
 
-    lines: list[Line] = [_state_length(held, state, count + len(kept))]
+    total = count + len(kept) + len(found.cut)
+    lines: list[Line] = [] if found.cut else [_state_length(held, state, total)]
     if counts:
         lines.append(Line(pyast.assign(start, pyast.call("int", _item(state, count - 1)))))
-    lines += check_lines
+    lines += [] if found.cut else check_lines
     functions: list[Function] = []
     if kept:
         made, called = _constants(held, plan, lasting, [*kept], inputs, real)
@@ -107,8 +109,94 @@ def step(
     after = ast.List(results[outputs:], ast.Load())
     lines.append(Line(ast.Return(ast.Tuple([value, after], ast.Load())), closing))
     functions = [_init_state(found, count, counts, held_on), *([own_check] if own_check else []), *functions]
-    functions.append(_method(held, ast.unparse(state), returns, lines))
-    return functions, body.helpers
+    if not found.cut:
+        return [*functions, _method(held, ast.unparse(state), returns, lines)], body.helpers
+    functions.append(_whole_blocks(held, ast.unparse(state), returns, lines))
+    opening = [_state_length(held, state, total), *check_lines]
+    functions.append(_block_by_block(held, found, opening, inputs, held.references, ast.unparse(state), returns))
+    return functions, {**body.helpers, "extended": None, "filled": None}
+
+
+# -- block by block ------------------------------------------------------------------------------------------
+
+
+def _whole_blocks(held: Holdings, state: str, returns: str, lines: list[Line]) -> Function:
+    """The step of a formula that cuts the sequence into blocks: of as many positions as make whole ones."""
+    self, *inputs = held.signature()
+    signature = header("step_blocks", [self, (state, "list[Tensor]"), *inputs], f"tuple[{returns}, list[Tensor]]")
+    return Function(signature, "Results for the next blocks, one or more whole ones, and the state after them.", lines)
+
+
+def _block_by_block(
+    held: Holdings,
+    found: Recurrence,
+    opening: list[Line],
+    inputs: Mapping[Node, ast.expr],
+    references: Mapping[str, ast.expr],
+    state: str,
+    returns: str,
+) -> Function:
+    """`step` where the sequence is cut into blocks: what belongs to a block that is not complete is kept.
+
+    Its results are those of the block when the last position is repeated to its end: no result depends on later ones.
+    """
+    assert found.block is not None
+    names = Names(LOCAL_RESERVED | held.library)
+    arguments = {node: ast.unparse(argument) for node, argument in inputs.items()}
+    names.claim((*arguments.values(), state))
+
+    def place(node: Node) -> int:
+        return next(index - len(node.axes) for index, axis in enumerate(node.axes) if axis in found.axes)
+
+    along = {node: place(node) for node in found.cut}
+    so_far = {node: names.take(f"{arguments[node]}_so_far") for node in found.cut}
+    rest = {node: names.take(f"{arguments[node]}_rest") for node in found.cut}
+    count, whole, after, made, last = (pyast.name(names.take(n)) for n in ("count", "whole", "after", "made", "last"))
+    outputs = found.graph.outputs
+    gathered = [names.take("parts") for _ in outputs]
+    block = size_code.whole(found.block, references.__getitem__).expression
+
+    def taken(results: ast.expr) -> list[ast.stmt]:
+        each = [results] if len(outputs) == 1 else [_item(results, index) for index in range(len(outputs))]
+        calls = (pyast.method(pyast.name(parts), "append", one) for parts, one in zip(gathered, each, strict=True))
+        return [ast.Expr(call) for call in calls]
+
+    def blocks(results: ast.expr, onward: ast.expr, given: Mapping[Node, ast.expr]) -> list[ast.stmt]:
+        values = (given.get(node, pyast.name(argument)) for node, argument in arguments.items())
+        call = pyast.call("self.step_blocks", after, *values)
+        return [pyast.assign(ast.unparse(results), call, ast.unparse(onward)), *taken(results)]
+
+    first = found.cut[0]
+    lines = list(opening)
+    for index, node in enumerate(found.cut):
+        kept = pyast.call("extended", _item(pyast.name(state), index), pyast.name(arguments[node]), along[node])
+        lines.append(Line(pyast.assign(so_far[node], kept)))
+    lines.append(Line(pyast.assign(ast.unparse(count), pyast.method(pyast.name(so_far[first]), "size", along[first]))))
+    floored = pyast.binary("*", pyast.binary("//", count, block), block)
+    lines.append(Line(pyast.assign(ast.unparse(whole), floored)))
+    inner = ast.Subscript(pyast.name(state), ast.Slice(ast.Constant(len(found.cut)), None, None), ast.Load())
+    lines.append(Line(pyast.assign(ast.unparse(after), inner)))
+    lines += [Line(pyast.assign(parts, ast.List([], ast.Load()))) for parts in gathered]
+    complete = {n: pyast.method(pyast.name(so_far[n]), "narrow", along[n], 0, whole) for n in found.cut}
+    lines.append(Line(ast.If(pyast.binary(">", whole, 0), blocks(made, after, complete), [])))
+    for node in found.cut:
+        left = pyast.method(
+            pyast.name(so_far[node]), "narrow", along[node], whole, pyast.binary("-", count, whole)
+        )
+        lines.append(Line(pyast.assign(rest[node], pyast.method(left, "clone"))))
+    begun = {n: pyast.call("filled", pyast.name(rest[n]), along[n], block) for n in found.cut}
+    later = pyast.name(names.take("unfinished"))
+    lines.append(Line(ast.If(pyast.binary(">", count, whole), blocks(last, later, begun), [])))
+    new = pyast.method(pyast.name(arguments[first]), "size", along[first])
+    results: list[ast.expr] = []
+    for output, parts in zip(outputs, gathered, strict=True):
+        at = place(output)
+        joined = pyast.call("torch.cat", pyast.name(parts), at)
+        results.append(pyast.method(joined, "narrow", at, pyast.binary("-", count, new), new))
+    value, _ = returned(results)
+    kept_list = ast.List([pyast.name(name) for name in rest.values()], ast.Load())
+    lines.append(Line(ast.Return(ast.Tuple([value, pyast.binary("+", kept_list, after)], ast.Load()))))
+    return _method(held, state, returns, lines)
 
 
 # -- what is the same for every piece ---------------------------------------------------------------------
@@ -116,7 +204,7 @@ def step(
 
 def _lasting(found: Recurrence, fixed: frozenset[Node]) -> frozenset[Node]:
     """Values that depend on constants and on sizes that do not grow with the sequence."""
-    growing = {*found.axes, *found.sizes, found.start}
+    growing = {*found.axes, *found.blocks, *found.sizes, found.start}
     lasting: set[Node] = set()
     for node in found.graph.nodes():
         sizes = {*node.axes}.union(*(size.symbols() for size in node.op.scalars()))
@@ -251,6 +339,7 @@ def _without_state(held: Holdings, arguments: list[str]) -> list[Function]:
 def _init_state(found: Recurrence, count: int, counts: bool, constants: Sequence[str]) -> Function:
     """The method that makes a fresh state: empty tensors, and the number of positions so far where it matters."""
     fresh: list[ast.expr] = [pyast.call("torch.empty", 0) for _ in range(count - counts)]
+    fresh = [pyast.call("torch.empty", 0) for _ in found.cut] + fresh
     texts = remembered(found)
     if counts:
         fresh.append(pyast.call("torch.zeros", (), dtype=pyast.name("torch.int64")))
@@ -284,7 +373,7 @@ def _sizes(formula: Formula, found: Recurrence) -> tuple[Formula, SizePlan]:
     derived = {  # what else follows from the length of the sequence, as `N = S + 1` says, holds of no piece
         axis: size
         for axis, size in formula.derived.items()
-        if axis in found.axes or not canonical(Poly.symbol(axis)).symbols() & growing
+        if axis in found.axes or axis in found.blocks or not canonical(Poly.symbol(axis)).symbols() & growing
     }
     derived |= {axis: Poly.symbol(length) for axis in found.axes if axis not in given and axis not in formula.derived}
     derived |= found.sizes
@@ -329,7 +418,8 @@ def _check(
         for axis in found.sizes
         if any(axis in node.axes for node in inputs)
     }
-    derived = {axis: size for axis, size in plan.derived.items() if axis not in found.sizes}
+    made = {*found.sizes, *found.blocks}
+    derived = {axis: size for axis, size in plan.derived.items() if axis not in made}
     lines = input_checks(formula, replace(plan, derived=derived), inputs, held.references, so_far)
     same = checks is not None and _text(lines) == _text(checks.lines)
     if same:

@@ -87,6 +87,8 @@ class Dependence:
         nodes = graph.nodes()
         self.ranges = ranges(graph.outputs, formula.constants)
         self.parts = _parts(deep(nodes), formula.facts)
+        self.laid = {node.op.target: node.op.sources for node in deep(nodes) if isinstance(node.op, Concat)}
+        self.cuts = {node.op.targets[0]: node.op for node in deep(nodes) if isinstance(node.op, Split)}
         self.members: dict[Node, list[Paths]] = {}  # of the bundle that a scan gives
         self.scanned: frozenset[str] = frozenset()  # axes along which the steps that are looked at are taken
         self.paths: dict[Node, Paths] = {}
@@ -265,7 +267,7 @@ class Dependence:
         merged: Paths = {}
         if self.positions and isinstance(op, Position | Broadcast):
             new = (axis for axis in node.axes if not any(axis in operand.axes for operand in inputs))
-            merged = {Path((axis,), axis, Reach.SAME): node for axis in new}
+            merged = {path: node for axis in new for path in self._placed(axis)}
             if not inputs:
                 return merged
         for index, operand in enumerate(inputs):
@@ -353,6 +355,25 @@ class Dependence:
                 reduced = _lost(reduced, digit) if order is None else _anchored(reduced, digit, order)
             found.setdefault(reduced, cause if reduced is path else node)
         return found
+
+    def _placed(self, axis: str) -> tuple[Path, ...]:
+        """On which positions of the sequence it depends that there is a place along the axis: one path, or none.
+
+        A block is there when all blocks before it are; a place behind a prefix of fixed length, when its position is.
+        """
+        sequence = self._tied(self.formula.sequence)
+        if axis not in self.parts:
+            cut = next((c for target, c in self.cuts.items() if self._same_length(target, axis)), None)
+            if cut is None or axis not in sequence or not sequence.isdisjoint(cut.targets[1:]):
+                return (Path((axis,), axis, Reach.SAME),)
+            return (Path((axis, *map(_as_lost, cut.targets[1:])), cut.source, Reach.BEFORE),)
+        growing = [index for index, source in enumerate(self.laid[axis]) if source in sequence]
+        if growing != [len(self.laid[axis]) - 1]:  # what stands behind the sequence moves when it grows
+            return (Path((axis,), axis, Reach.SAME),)
+        return tuple(
+            Path((self.parts[axis][-1][0], *path.own[1:]), path.source, path.reach)
+            for path in self._placed(self.laid[axis][-1])
+        )
 
     def _seen(self, node: Node, paths: Paths, follows: Mapping[str, str]) -> Paths:
         """Elements along the axes of `follows` as they are seen from later ones."""

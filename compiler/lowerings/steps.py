@@ -30,6 +30,12 @@ def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
     return x if is_new(kept) else torch.cat([kept, x], dim)
 
 
+def filled(x: Tensor, dim: int, count: int) -> Tensor:
+    """x with its last element repeated until there are `count` of them."""
+    missing = count - x.size(dim)
+    return torch.cat([x, x.narrow(dim, -1, 1).repeat_interleave(missing, dim)], dim)
+
+
 def recent(kept: Tensor, x: Tensor, dim: int, count: int) -> tuple[Tensor, Tensor]:
     """The last `count` elements before x, zeros where there are none, and x after them; and the last of all these."""
     if is_new(kept):

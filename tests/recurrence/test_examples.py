@@ -21,8 +21,6 @@ from .harness import found, length, same, splits
 
 #: Causal in their inputs, but with values that depend on how long the sequence is.
 REFUSED = {
-    "combiner_axial_rowmajor": "the length of `G` depends on that of the sequence",
-    "combiner_fixed": "the length of `G` depends on that of the sequence",
     "cosformer_attention_causal": "`N` reads the length",
     "fod_rbf_target": "position n along `N` depends on later positions",
     "hyper_kernel": "fixes the length",
@@ -31,7 +29,6 @@ REFUSED = {
     "sigmoid_attention_causal": "`M` reads the length",
     "titans_linear_memory_chunked": "reads the length",
     "tcpa_mask": "`N` reads the length",
-    "titans_mag": "the length of `M` depends on that of the sequence",
     "unified_token_mixing_conv": "fixes the length",
 }
 
