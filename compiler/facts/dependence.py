@@ -27,11 +27,12 @@ from ..ops.normalisations import Softmax
 from ..ops.ordering import Top
 from ..ops.reductions import Mean, Sum
 from ..ops.segments import SegmentSoftmax, SegmentSum
-from ..ops.selection import Concat, Pad, Shift, Slice, Windows
+from ..ops.selection import Concat, Pad, Shift, Slice, Take, Windows
 from ..scan import Argument, Part, Scan, deep
 from ..sizes import ZERO, Facts, Poly, Truth
 from ..structure import implies_not_after
 from ..types import Kind
+from .numbered import PART, Numbered
 from .ranges import ANY, INF, Range, hull, range_of, ranges
 
 
@@ -51,7 +52,6 @@ class Path:
 
 Paths = dict[Path, Node]  # with the node that gave the path its reach
 LOST = "?"
-PART = "#"  # `L#0` is the first part of an axis L that was laid end to end
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,30 @@ class Dependence:
         self.scanned: frozenset[str] = frozenset()  # axes along which the steps that are looked at are taken
         self.paths: dict[Node, Paths] = {}
         self.outside: dict[Node, Outside] = {}
+        self.sequence = self._tied(formula.sequence)
+        takes = not positions and any(isinstance(node.op, Take) for node in nodes)
+        self.numbered = Numbered(self.ranges, self._until, self._same, self._free, self._part)
         for node in nodes:
             self.outside[node] = self._outside(node)
             self.paths[node] = self._paths(node)
+            axis = self.numbered.resolved(node) if takes else None
+            if axis is not None and not self._until(node, axis):
+                along = {path.source for path in self._along(node)}
+                others = {path: cause for path, cause in self.paths[node].items() if path.source not in along}
+                self.paths[node] = others | {Path((axis,), source, Reach.EARLIER): node for source in along}
+
+    def _along(self, node: Node) -> list[Path]:
+        """What a value depends on along the sequence."""
+        return [path for path in self.paths[node] if path.source in self.sequence]
+
+    def _free(self, node: Node) -> bool:
+        return not self._along(node)
+
+    def _same(self, node: Node, axis: str) -> bool:
+        return all(path.own == (axis,) and path.reach is Reach.SAME for path in self._along(node))
+
+    def _until(self, node: Node, axis: str) -> bool:
+        return all(path.own == (axis,) and path.reach is not Reach.ALL for path in self._along(node))
 
     # -- the question ----------------------------------------------------------------------------
 
@@ -361,7 +382,7 @@ class Dependence:
 
         A block is there when all blocks before it are; a place behind a prefix of fixed length, when its position is.
         """
-        sequence = self._tied(self.formula.sequence)
+        sequence = self.sequence
         if axis not in self.parts:
             cut = next((c for target, c in self.cuts.items() if self._same_length(target, axis)), None)
             if cut is None or axis not in sequence or not sequence.isdisjoint(cut.targets[1:]):

@@ -15,7 +15,7 @@ from ..graph import Node
 from ..ops.arithmetic import Add, Divide, IntegerPower, Multiply, Negative, Power, Subtract
 from ..ops.base import Op
 from ..ops.contraction import Contraction
-from ..ops.cumulative import CumulativeMax, CumulativeMin, CumulativeSum
+from ..ops.cumulative import CumulativeMax, CumulativeMin, CumulativeProduct, CumulativeSum
 from ..ops.functions import (
     Abs,
     Cos,
@@ -186,6 +186,8 @@ def range_of(
             return _sign_of(_multiply(operands[0], operands[1]))
         case CumulativeSum() | SegmentSum():
             return _sign_of(operands[0])
+        case CumulativeProduct():
+            return _running_product(operands[0])
         case Take() | Slice() | Roll() | Convert() | Sort() | CumulativeMax() | CumulativeMin() | SegmentMax():
             return operands[0]
         case Shift():
@@ -214,6 +216,13 @@ def range_of(
             return Range(-float(slope), max(operands[0].high, 0.0), slope > 0)
     rule = _FUNCTIONS.get(type(node.op))
     return rule(operands[0]) if rule else ANY
+
+
+def _running_product(a: Range) -> Range:
+    """Products of one factor or more; of small ones they may round to 0."""
+    if a.low >= 1:
+        return Range(a.low)
+    return Range(0.0, 1.0 if a.high <= 1 else INF) if a.non_negative else ANY
 
 
 def _squared(a: Range) -> Range:

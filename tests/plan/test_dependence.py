@@ -34,7 +34,41 @@ LOOKS_BACK = ("pos(R) <= pos(S)", "pos(J) < pos(G)")
 SHARP = ["where M = N", "const p = 3, c = 0.5", "s = where(pos(N) >= pos(M), sigmoid(q @ k^T), 0)"]
 APPENDED = ["where M = P + N", "param first[P, C]", "z = concat[P, N -> M](first, x)", "s = sum[C](x * z)"]
 
+NUMBERED = [
+    "where M = N, L = 4, I = 1",
+    "size = cumprod[L](where(pos(L) > 0, 2, 1))",
+    "block = pos(M) // size",
+    "key = segment_max[M](k, block)",
+    "value = segment_sum[M](v, block)",
+    "number = pos(N) // size",
+    "first = max(number - 1, 0) * size",
+    "s = where(number % 2 == 1, sum[D](q * take[M](key, first)), -inf)",
+    "a = softmax[P](concat[I, L -> P](where(pos(I) == 0, sum[D](q * k[M -> N]), 0), s))",
+    "return sum[L](slice[P -> L](a, start=1) * take[M](value, first))",
+]
+
+
+def _numbered(*changes: tuple[str, str]) -> list[str]:
+    """Sums of blocks of the lengths 1, 2, 4, 8, of which a token reads those before its own."""
+    text = "\n".join(NUMBERED)
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    return text.split("\n")
+
+
 CAUSAL = {
+    "numbered_blocks": (PLAIN, _numbered()),
+    "numbered_blocks_from_one_on": (PLAIN, _numbered(("number % 2 == 1", "number >= 1"))),
+    "numbered_blocks_in_the_middle": (PLAIN, _numbered(("max(number - 1, 0)", "(number // 2)"))),
+    "numbered_blocks_far_back": (PLAIN, _numbered(("number - 1", "number - 2"), ("number % 2 == 1", "2 < number"))),
+    "numbered_blocks_of_one_length": (PLAIN, _numbered(("cumprod[L](where(pos(L) > 0, 2, 1))", "3 + pos(L)"))),
+    "numbered_blocks_weighed": (PLAIN, _numbered(
+        ("-inf)", "0)"), ("slice[P -> L](a, start=1)", "where(number > 0 and pos(L) < 3, sigmoid(s), 0)"),
+    )),
+    "numbered_blocks_of_softmax": (PLAIN, _numbered(
+        ("segment_sum[M](v, block)", "segment_sum[M](segment_softmax[M](sum[D](key * k), block) * v, block)"),
+    )),
     "blocks": (PLAIN, _blocks(*LOOKS_BACK)),
     "blocks_strict": (PLAIN, _blocks("pos(R) < pos(S)", "pos(J) < pos(G)")),
     "cumulative_sum_in_blocks": (
@@ -51,6 +85,17 @@ CAUSAL = {
     "appended_shortly": ("x[N, C]", [*APPENDED, "return sum[M](softmax[M](s, mask=P + pos(N) >= pos(M)) * z)"]),
 }  # fmt: skip
 LEAKS = {
+    "numbered_blocks_that_are_even": (PLAIN, _numbered(("number % 2 == 1", "number % 2 == 0"))),
+    "numbered_blocks_from_none_on": (PLAIN, _numbered(("number % 2 == 1", "number >= 0"))),
+    "numbered_blocks_not_hidden": (PLAIN, _numbered(("where(number % 2 == 1, sum[D]", "(sum[D]"), (", -inf)", ")"))),
+    "numbered_blocks_hidden_by_nought": (PLAIN, _numbered(("-inf)", "0)"))),
+    "numbered_blocks_hidden_by_another": (PLAIN, _numbered(("number % 2 == 1", "pos(N) // 3 % 2 == 1"))),
+    "the_own_numbered_block": (PLAIN, _numbered(("max(number - 1, 0)", "number"))),
+    "numbered_blocks_of_another_length": (PLAIN, _numbered(("pos(M) // size", "pos(M) // (2 * size)"))),
+    "numbered_blocks_over_all": (PLAIN, _numbered(("(v, block)", "(v / sum[M](v), block)"))),
+    "numbered_blocks_whose_length_is_read": (PLAIN, _numbered(
+        ("where(pos(L) > 0, 2, 1))", "where(pos(L) > 0, 2, 1)) + argmax[M](sum[D](k)) % 3"),
+    )),
     "sees_its_own_block": (PLAIN, _blocks("pos(R) <= pos(S)", "pos(J) <= pos(G)")),
     "sees_one_ahead": (PLAIN, _blocks("pos(R) <= pos(S) + 1", "pos(J) < pos(G)")),
     "sees_the_block": (PLAIN, _blocks("pos(R) >= 0", "pos(J) < pos(G)")),

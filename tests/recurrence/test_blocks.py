@@ -29,6 +29,9 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         "    return merge[Y, W -> N](sum[Z](where(pos(Z) < pos(Y), s, 0)) + cumsum[W](y))\n",
         {}, ("CausalScan",),
     ),
+    "running sums over blocks": (
+        X + "    return merge[Y, W -> N](cumsum[Y](split[N -> Y, W](x)))\n", {}, ("CumulativeSum",)
+    ),
     "a block of its own": (
         X + "    y = split[N -> Y, W](x)\n    z = y[W -> V]\n"
         "    a = softmax[V](sum[D](y * z), mask=pos(W) >= pos(V))\n    return merge[Y, W -> N](sum[V](a * z))\n",

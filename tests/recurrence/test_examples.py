@@ -21,6 +21,7 @@ from .harness import found, length, same, splits
 
 #: Causal in their inputs, but with values that depend on how long the sequence is.
 REFUSED = {
+    "combiner_logsparse": "the length of `L` depends on that of the sequence",
     "cosformer_attention_causal": "`N` reads the length",
     "fod_rbf_target": "position n along `N` depends on later positions",
     "hyper_kernel": "fixes the length",

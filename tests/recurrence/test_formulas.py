@@ -297,10 +297,6 @@ NEAR = {
     ),
     "keys of another length": (QKV.replace("    where M = N\n", "") + "    return (q @ k^T) @ v\n", "nothing says"),
     "a parameter for each position": (X + "    param w[N, D]\n    return cumsum[N](x * w)\n", "fixes the length"),
-    "blocks": (
-        X + "    where N = Y * 4, W = 4\n    return merge[Y, W -> N](cumsum[Y](split[N -> Y, W](x)))\n",
-        "the length of `Y` depends on that of the sequence",
-    ),
     "no sequence": ("attention f(x[D]) -> [D]:\n    return x\n", "no sequence axis"),
 }
 
