@@ -44,12 +44,18 @@ def recent(kept: Tensor, x: Tensor, dim: int, count: int) -> tuple[Tensor, Tenso
     return both, both.narrow(dim, x.size(dim), count)
 
 
-def sums_before(state: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The state of a scan, [F, E], or zeros; in float32 where the operands are half precision."""
+def sums_before(state: Tensor, rows: int, columns: int, like: Tensor) -> Tensor:
+    """A sum that a scan carries, or zeros; in float32 where the operands are half precision."""
     if not is_new(state):
         return state
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    return torch.zeros([key.size(-1), value.size(-1)], dtype=wide, device=value.device)
+    wide = torch.float32 if like.dtype in (torch.float16, torch.bfloat16) else like.dtype
+    return torch.zeros([rows, columns], dtype=wide, device=like.device)
+
+
+def both_before(state: Tensor, total: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of key[m] value[m]^T, [F, E], and that of the keys, [F, 1], or zeros."""
+    features = key.size(-1)
+    return sums_before(state, features, value.size(-1), value), sums_before(total, features, 1, value)
 
 
 def with_outer_product(before: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -59,9 +65,12 @@ def with_outer_product(before: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.addcmul(before, key.mT, value)
 
 
-def with_key(before: Tensor, key: Tensor) -> Tensor:
-    """before + key of one position, [F, 1]."""
-    return before + (key if key.dtype == before.dtype else key.to(before.dtype)).mT
+def with_position(before: Tensor, total: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """before + key value^T of one position, [F, E], and total + key, [F, 1]."""
+    if value.dtype != before.dtype:
+        key, value = key.to(before.dtype), value.to(before.dtype)
+    column = key.mT
+    return torch.addcmul(before, column, value), total + column
 
 
 def read(query: Tensor, sums: Tensor) -> Tensor:
@@ -88,7 +97,7 @@ def causal_scan_from(
     query: Tensor, key: Tensor, value: Tensor, state: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """`causal_scan` of a piece, and the next state: the sum of key[m] value[m]^T."""
-    before = sums_before(state, key, value)
+    before = sums_before(state, key.size(-1), value.size(-1), value)
     if query.size(-2) > 1:
         return causal_chunks(query, key, value, before, offset, False, chunk)
     after = with_outer_product(before, key, value)
@@ -99,11 +108,11 @@ def causal_mean_from(
     query: Tensor, key: Tensor, value: Tensor, state: Tensor, total: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`causal_scan` of a piece over the sum of its weights, the next state, and the sum of the keys."""
-    before, seen = sums_before(state, key, value), sums_before(total, key, key[..., :1])
+    before, seen = both_before(state, total, key, value)
     if query.size(-2) > 1:
         out, both = causal_chunks(query, key, value, together(before, seen), offset, True, chunk)
         return out, both[..., :-1].contiguous(), both[..., -1:]
-    after, keys = with_outer_product(before, key, value), with_key(seen, key)
+    after, keys = with_position(before, seen, key, value)
     if offset != 0:
         return read_mean(query, before, seen), after, keys
     return read_mean(query, after, keys), after, keys
@@ -116,7 +125,7 @@ def decayed_scan_from(
 
     decay: exp(rate), [1, 1].
     """
-    before = sums_before(state, key, value)
+    before = sums_before(state, key.size(-1), value.size(-1), value)
     if query.size(-2) > 1:
         return decayed_chunks(query, key, value, rate, before, offset, False, chunk)
     before = before * decay
@@ -136,12 +145,12 @@ def decayed_mean_from(
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`decayed_scan` of a piece over the sum of its weights, the next state, and the sum of the keys."""
-    before, seen = sums_before(state, key, value), sums_before(total, key, key[..., :1])
+    before, seen = both_before(state, total, key, value)
     if query.size(-2) > 1:
         out, both = decayed_chunks(query, key, value, rate, together(before, seen), offset, True, chunk)
         return out, both[..., :-1].contiguous(), both[..., -1:]
     before, seen = before * decay, seen * decay
-    after, keys = with_outer_product(before, key, value), with_key(seen, key)
+    after, keys = with_position(before, seen, key, value)
     if offset != 0:
         return read_mean(query, before, seen), after, keys
     return read_mean(query, after, keys), after, keys
@@ -151,7 +160,7 @@ def gated_scan_from(
     query: Tensor, key: Tensor, value: Tensor, level: Tensor, state: Tensor, last: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`gated_scan` of a piece, the next state, decayed up to the last position, and the level there."""
-    before = sums_before(state, key, value)
+    before = sums_before(state, key.size(-1), value.size(-1), value)
     if query.size(-2) > 1:
         return gated_chunks(query, key, value, level, before, None if is_new(last) else last, offset, False, chunk)
     level = level.to(before.dtype).unsqueeze(-1)
@@ -173,7 +182,7 @@ def gated_mean_from(
     chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`gated_scan` of a piece over the sum of its weights, the next state, the level, and the sum of the keys."""
-    before, seen = sums_before(state, key, value), sums_before(total, key, key[..., :1])
+    before, seen = both_before(state, total, key, value)
     if query.size(-2) > 1:
         start = None if is_new(last) else last
         out, both, level = gated_chunks(query, key, value, level, together(before, seen), start, offset, True, chunk)
@@ -182,7 +191,7 @@ def gated_mean_from(
     if not is_new(last):
         decay = torch.exp(level - last)
         before, seen = before * decay, seen * decay
-    after, keys = with_outer_product(before, key, value), with_key(seen, key)
+    after, keys = with_position(before, seen, key, value)
     if offset != 0:
         return read_mean(query, before, seen), after, level, keys
     return read_mean(query, after, keys), after, level, keys
