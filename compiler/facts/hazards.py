@@ -78,7 +78,7 @@ def hazards(formula: Formula) -> tuple[Found, ...]:
     if not suspects:
         return ()
     known: dict[Node, Range] = {}
-    rows = Totals(formula.constants, known)
+    rows = Totals(formula.constants, formula.facts, known)
     users: Mapping[Node, list[Node]] | None = None
     found: list[Found] = []
     for node in suspects:

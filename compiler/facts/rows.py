@@ -5,23 +5,29 @@ Proved from how a value is made: a softmax, a division by its own sum, and what 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from ..formula import Formula
-from ..graph import Node
-from ..ops.arithmetic import Add, Divide, Multiply, Subtract
+from ..graph import Graph, Node, topological
+from ..ops.arithmetic import Add, Divide, Multiply, Power, Subtract
+from ..ops.base import Op
 from ..ops.contraction import Contraction
 from ..ops.functions import StopGradient
 from ..ops.layout import Broadcast, Merge, Rename, Reorder, Split
-from ..ops.leaves import Literal
+from ..ops.leaves import Declared, Literal
 from ..ops.logic import Where
 from ..ops.normalisations import L1Normalize, Softmax
 from ..ops.pairs import Maximum
 from ..ops.reductions import Mean, Sum
 from ..ops.selection import Slice
 from ..report import Weights
-from .ranges import Range, holds_first, ranges
+from ..scan import Part, Scan
+from ..sizes import Facts
+from .lags import lags, linear
+from .ranges import Range, ranges
+from .seen import leaves_some
 
 Axes = frozenset[str]
 
@@ -29,6 +35,7 @@ Axes = frozenset[str]
 class Total(Enum):
     ONE = "sum to one"
     ONE_OR_NONE = "sum to one, or to zero where a mask leaves nothing"
+    NEAR_ONE = "sum to one, up to what is added to their sum or bounds it"
     AT_MOST_ONE = "sum to at most one"
     UNKNOWN = "are not known to sum to one"
 
@@ -36,8 +43,11 @@ class Total(Enum):
 class Totals:
     """The analysis of one graph's values, on demand."""
 
-    def __init__(self, constants: Mapping[str, int | float], known: dict[Node, Range] | None = None) -> None:
+    def __init__(
+        self, constants: Mapping[str, int | float], facts: Facts, known: dict[Node, Range] | None = None
+    ) -> None:
         self.constants = constants
+        self.facts = facts
         self.known: dict[Node, Range] = {} if known is None else known
         self.found: dict[tuple[Node, Axes], Total] = {}
 
@@ -59,8 +69,11 @@ class Totals:
 
         match node.op:
             case Softmax() if set(node.op.axes) == axes:
-                masked = bool(node.op.given) and not holds_first(node.inputs[1], node.op.axes)
-                return Total.ONE_OR_NONE if masked else Total.ONE
+                if node.op.given and not leaves_some(node.inputs[1], node.op.axes, self.constants, self.facts):
+                    return Total.ONE_OR_NONE
+                return Total.ONE
+            case Part(index) if index >= 0:
+                return self._yielded(node.inputs[0].op, index, axes, depth)
             case Reorder() | Broadcast() | StopGradient():
                 return below(node.inputs[0])
             case Rename(source, target):
@@ -119,11 +132,34 @@ class Totals:
     def _divided(self, value: Node, divisor: Node, axes: Axes) -> Total:
         if _is_sum_of(divisor, value, axes):
             return Total.ONE
-        if isinstance(divisor.op, Add | Maximum) and self._range(value).non_negative:
+        if isinstance(divisor.op, Add | Maximum):
             for total, least in (divisor.inputs, divisor.inputs[::-1]):
                 if _is_sum_of(total, value, axes) and self._range(least).positive:
-                    return Total.AT_MOST_ONE
-        return Total.UNKNOWN
+                    return Total.NEAR_ONE
+        return Total.AT_MOST_ONE if self._counted(value, divisor, axes) else Total.UNKNOWN
+
+    def _counted(self, value: Node, divisor: Node, axes: Axes) -> bool:
+        """Whether values from 0 to 1, of which a causal mask leaves n + 1, are divided by n + 1 or more."""
+        bounds = self._range(value)
+        if not isinstance(value.op, Where) or len(axes) != 1 or not (bounds.non_negative and bounds.high <= 1):
+            return False
+        condition, _, rest = value.inputs
+        if isinstance(divisor.op, Power):
+            exponent = linear(divisor.inputs[1], self.constants)
+            if exponent is None or exponent.factors or exponent.low < 1 or exponent.low != exponent.high:
+                return False
+            divisor = divisor.inputs[0]
+        count = linear(divisor, self.constants)
+        if count is None or not isinstance(rest.op, Literal) or rest.op.value != 0 or len(count.factors) != 1:
+            return False
+        [(row, factor)], [key] = count.factors.items(), axes
+        return factor >= 1 and count.low >= 1 and lags(condition, row, key, self.constants).high <= 0
+
+    def _yielded(self, scan: Op, index: int, axes: Axes, depth: int) -> Total:
+        """What the weights of every step sum to, where they are one row of them."""
+        if not isinstance(scan, Scan) or index < scan.states or scan.axis in axes:
+            return Total.UNKNOWN
+        return self.of(scan.step.results[index], axes, depth + 1)
 
     def _mixture(self, left: Node, right: Node, axes: Axes, depth: int) -> Total:
         """(1 - g) * a + g * b."""
@@ -142,44 +178,137 @@ class Totals:
 
 
 def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
-    """What weighs values in sums over sequence axes, and results that are maps, in the order of evaluation."""
-    totals = Totals(formula.constants)
+    """What weighs values in sums, and results that are maps, in the order of evaluation.
+
+    Of a product of which nothing is known, the normalised factors; of a part of normalised weights, the whole.
+    """
+    totals = Totals(formula.constants, formula.facts)
     users = formula.graph.users()
     results = tuple(dict.fromkeys(a for node in formula.graph.outputs for a in node.axes if a in sequence))
+    origins = _origins(formula.graph)
     found: dict[tuple[Node, Axes], Weights] = {}
+
+    def say(node: Node, axes: Axes, total: Total) -> None:
+        found.setdefault((node, axes), _weights(node, axes, total, results, origins))
+
+    def factors(node: Node) -> None:
+        for factor in _factors(node):
+            axes = _normalised(factor)
+            if axes and totals.of(factor, axes) is not Total.UNKNOWN:
+                say(factor, axes, totals.of(factor, axes))
+
     for node in formula.graph:
         if not isinstance(node.op, Contraction):
             continue
-        axes = frozenset(node.op.axes) & sequence
+        axes = frozenset(node.op.axes)
         for weight, value in (node.inputs, node.inputs[::-1]):
-            if not axes or not axes <= set(weight.axes) or not axes <= set(value.axes):
+            along = axes & sequence if axes & sequence else axes
+            if not along <= set(weight.axes) or not along <= set(value.axes):
                 continue
-            total = totals.of(weight, frozenset(node.op.axes))
+            total = totals.of(weight, axes)
             if total is Total.UNKNOWN:
                 total = totals.later(weight, node, users)
-            if total is not Total.UNKNOWN or len(sequence & set(weight.axes)) > 1:
-                found.setdefault((weight, axes), _weights(weight, axes, total, results))
+            mixes = bool(axes & sequence) and len(sequence & set(weight.axes)) > 1 and value.type.batched
+            mixes = mixes and not _is_of_positions(weight)
+            if total is not Total.UNKNOWN or mixes:
+                say(weight, along if total is Total.UNKNOWN else axes, total)
+                if total in (Total.UNKNOWN, Total.AT_MOST_ONE):
+                    factors(weight)
                 break
     for node in formula.graph.outputs:
-        along = [axis for axis in node.axes if axis in sequence]
-        for axis in along if len(along) > 1 else ():
-            total = totals.of(node, frozenset({axis}))
-            if total is not Total.UNKNOWN:
-                found.setdefault((node, frozenset({axis})), _weights(node, frozenset({axis}), total, results))
+        if len(node.axes) > 1:
+            for axis in node.axes:
+                total = totals.of(node, frozenset({axis}))
+                if total is not Total.UNKNOWN:
+                    say(node, frozenset({axis}), total)
+            factors(node)
     return tuple(found.values())
 
 
-def _weights(node: Node, axes: Axes, total: Total, results: tuple[str, ...]) -> Weights:
-    missing = tuple(axis for axis in results if axis not in node.axes)
+def _factors(node: Node, depth: int = 0) -> Iterator[Node]:
+    """What a value is a product of, or a part of; through sums that do not touch what is normalised."""
+    yield node
+    if depth > 6:
+        return
+    match node.op:
+        case Multiply():
+            below: tuple[Node, ...] = node.inputs
+        case Divide() | Reorder() | Broadcast() | Slice() | StopGradient():
+            below = node.inputs[:1]
+        case Where():
+            below = node.inputs[1:2]
+        case Contraction(along):
+            below = tuple(operand for operand in node.inputs if not set(along) & set(_normalised(operand) or along))
+        case _:
+            below = ()
+    for operand in below:
+        yield from _factors(operand, depth + 1)
+
+
+def _normalised(node: Node) -> Axes:
+    """The axes along which an operation normalises; none for another one."""
+    match node.op:
+        case Softmax() | L1Normalize():
+            return frozenset(node.op.axes)
+        case Divide():
+            divisor = node.inputs[1]
+            sums = divisor.inputs if isinstance(divisor.op, Add | Maximum) else (divisor,)
+            return frozenset(axis for each in sums for axis in _product(each)[0] if axis in node.axes)
+    return frozenset()
+
+
+def _is_of_positions(node: Node) -> bool:
+    """Whether a value is made of positions and sizes alone, as a mask is."""
+    return not any(isinstance(each.op, Declared) for each in topological([node]))
+
+
+def _weights(
+    node: Node, axes: Axes, total: Total, results: tuple[str, ...], origins: Mapping[str, frozenset[str]]
+) -> Weights:
+    along = frozenset(node.axes).union(*(origins.get(axis, frozenset()) for axis in node.axes))
+    missing = tuple(axis for axis in results if axis not in along)
     return Weights(node, tuple(a for a in node.axes if a in axes), total.value, missing, node.type.batched)
 
 
+def _origins(graph: Graph) -> Mapping[str, frozenset[str]]:
+    """For an axis that is made of others, as by a split, a slice or pooling: those, and what they are made of."""
+    found: dict[str, frozenset[str]] = {}
+    for node in graph:
+        if isinstance(node.op, Rename | Contraction):
+            continue
+        before = frozenset(axis for operand in node.inputs for axis in operand.axes)
+        gone = before - set(node.axes)
+        for axis in gone and set(node.axes) - before:
+            found[axis] = found.get(axis, frozenset()) | gone.union(*(found.get(each, frozenset()) for each in gone))
+    return found
+
+
 def _is_sum_of(node: Node, value: Node, axes: Axes) -> bool:
-    if isinstance(node.op, Sum) and set(node.op.axes) == axes:
-        return node.inputs[0] is value
-    if isinstance(node.op, Contraction) and set(node.op.axes) == axes and isinstance(value.op, Multiply):
-        return set(node.inputs) == set(value.inputs)
-    return False
+    """Whether a value is the sum of another one over the axes, also where its sums have been taken one by one."""
+    if isinstance(node.op, Sum) and set(node.op.axes) == axes and node.inputs[0] is value:
+        return True
+    summed, factors = _product(node)
+    inner, others = _product(value)
+    return not inner & axes and summed == inner | axes and factors == others
+
+
+def _product(node: Node, depth: int = 0) -> tuple[Axes, Counter[Node]]:
+    """A value as the sum over some axes of a product of factors."""
+    match node.op:
+        case Sum() if depth < 6:
+            summed, factors = _product(node.inputs[0], depth + 1)
+            return summed | set(node.op.axes), factors
+        case Multiply() | Contraction() if depth < 6:
+            (one, first), (other, second) = (_product(operand, depth + 1) for operand in node.inputs)
+            along = frozenset(node.op.axes) if isinstance(node.op, Contraction) else frozenset()
+            # what is summed inside must not stand in the other factor
+            if not (one & _all_axes(second) or other & _all_axes(first) or one & other):
+                return one | other | along, first + second
+    return frozenset(), Counter([node])
+
+
+def _all_axes(factors: Counter[Node]) -> Axes:
+    return frozenset(axis for node in factors for axis in node.axes)
 
 
 def _are_complements(one: Node, other: Node) -> bool:
