@@ -100,6 +100,7 @@ class _Writer:
         axes = {axis for node in self.nodes for axis in node.axes} | symbols | self.scanned
         axes |= {axis.name for tensor in self.source.tree.inputs for axis in tensor.axes}
         axes |= {axis.name for result in self.source.tree.results for axis in result.axes}
+        needed |= self._carriers(needed)
         kept: list[ast.Statement] = []
         names = set(symbols)
         for statement in self.source.tree.statements:
@@ -131,6 +132,25 @@ class _Writer:
                 yield statement
         yield from self._undeclared(kept)
 
+    def _read(self) -> set[str]:
+        """The axes of which only the name or the size is needed: of positions, sizes, states and steps."""
+        sizes = (node.op.size for node in self.nodes if isinstance(node.op, Size))
+        read = {node.op.axis for node in self.nodes if isinstance(node.op, Position)}
+        return read | self.scanned | self.unsized | {name for size in sizes for name in size.symbols()}
+
+    def _carriers(self, needed: set[str]) -> set[str]:
+        """Parameters and buffers that no value needs, but that alone say how long an axis is."""
+        lines = (s for s in self.source.tree.statements if isinstance(s, ast.Param | ast.Buffer))
+        declared = [tensor for line in lines for tensor in line.tensors]
+        known = {axis.name for tensor in self.source.tree.inputs for axis in tensor.axes}
+        known |= {axis.name for tensor in declared if tensor.name in needed for axis in tensor.axes}
+        found: set[str] = set()
+        for axis in sorted(self._read() - known - self.source.derived.keys() - self.source.constants.keys()):
+            carriers = [tensor.name for tensor in declared if axis in {each.name for each in tensor.axes}]
+            if not found & set(carriers):
+                found.update(carriers[:1])
+        return found
+
     def _undeclared(self, kept: Iterable[ast.Statement]) -> Iterator[ast.Where]:
         """Facts for axes whose positions or sizes are read, and which only an operation makes."""
         known = {axis.name for tensor in self.source.tree.inputs for axis in tensor.axes}
@@ -140,11 +160,7 @@ class _Writer:
                     known.update(axis.name for tensor in tensors for axis in tensor.axes)
                 case ast.Where(facts):
                     known.update(name for fact in facts for side in (fact.left, fact.right) for name in _names(side))
-        read = {node.op.axis for node in self.nodes if isinstance(node.op, Position)}
-        sizes = (node.op.size for node in self.nodes if isinstance(node.op, Size))
-        read |= self.scanned
-        read |= self.unsized | {name for size in sizes for name in size.symbols()}
-        for axis in sorted(read - known - self.source.constants.keys()):
+        for axis in sorted(self._read() - known - self.source.constants.keys()):
             size = self.source.derived.get(axis)
             if size is not None:
                 yield ast.Where((ast.Fact("=", ast.Name(axis), size_expression(size)),))

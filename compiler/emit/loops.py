@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -95,16 +95,19 @@ class _Repeated:
         self.names = Names(LOCAL_RESERVED | self.held.library)
         self.names.claim([*self.arguments.values(), *passed])
         missing = tuple(axis for axis in self._length() if axis not in numbers)
-        signature += [(self.names.take(axis), "int") for axis in missing]
-        loop = Function(header(self.name, signature, _returns(len(results))), self._summary(every=True),
-                        self._loop(passed, signature))  # fmt: skip
-        return step, loop, (*numbers, *missing), typed
+        # sizes come before the dtype, as the call gives them
+        sizes = numbers | {axis: self.names.take(axis) for axis in missing}
+        taken = [("self", None), *((name, "Tensor") for name in self.arguments.values())]
+        taken += [*((name, "int") for name in sizes.values()), *[("dtype", "torch.dtype")] * typed]
+        loop = Function(header(self.name, taken, _returns(len(results))), self._summary(every=True),
+                        self._loop(passed, sizes))  # fmt: skip
+        return step, loop, tuple(sizes), typed
 
     def _length(self) -> tuple[str, ...]:
         """The axes whose sizes only the loop needs."""
         return ()
 
-    def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
+    def _loop(self, passed: list[str], sizes: Mapping[str, str]) -> list[Line]:
         raise NotImplementedError
 
     def _summary(self, *, every: bool) -> str:
@@ -148,7 +151,7 @@ class _Methods(_Repeated):
     def _length(self) -> tuple[str, ...]:
         return (self.op.axis,) if not self.op.slices and self.op.axis not in self.held.references else ()
 
-    def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
+    def _loop(self, passed: list[str], sizes: Mapping[str, str]) -> list[Line]:
         op, names = self.op, self.names
         taken = [*self.arguments.values()]
         states, slices = taken[: op.states], taken[op.states : op.states + op.slices]
@@ -171,7 +174,7 @@ class _Methods(_Repeated):
         elif op.axis in self.held.references:
             count = self.held.references[op.axis]
         else:
-            count = pyast.name(next(name for name, kind in reversed(signature) if kind == "int"))
+            count = pyast.name(sizes[op.axis])
         given: list[ast.expr] = []
         for name in taken:
             entry: ast.expr = pyast.name(entries.get(name, name))
@@ -243,7 +246,7 @@ class _Blocks(_Repeated):
         super().__init__(loops, loops.held.loops[op], op.part, fixed, cut)
         self.op = op
 
-    def _loop(self, passed: list[str], signature: list[tuple[str, str | None]]) -> list[Line]:
+    def _loop(self, passed: list[str], sizes: Mapping[str, str]) -> list[Line]:
         """`for i in range(len(q_blocks)): parts.append(self.part(q_blocks[i], k.narrow(-2, 0, last)))`."""
         names, query, key = self.names, self.op.query, self.op.key
         rows, parts, index = names.take("rows"), names.take("parts"), names.take("index")

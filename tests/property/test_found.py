@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import attngraph
 from attngraph.compiler.pipeline import check_source
 from attngraph.grammar.source import Source
 
@@ -56,6 +57,39 @@ MANY_TERMS = Draft(
 """,
     {"N": 4, "M": 4, "D": 2, "E": 2, "H": 2},
 )
+STEPS_THAT_READ_NO_REAL_NUMBER = Draft(
+    """attention f(q[N, D]) -> [N, D]:
+    scan N:
+        state s[D] int = 2
+        x = cos(s) * D
+        s = (s + 1) % 7
+        yield y = x
+    return y
+""",
+    {"N": 4, "D": 3},
+)
+STEPS_COUNTED_BY_ONE_OF_SEVERAL_SIZES = Draft(
+    """attention f(q[N, D]) -> [N]:
+    scan N:
+        state s[] int = 0
+        x = s * D + N
+        s = (s + 1) % 7
+        yield y = x / N
+    return y
+""",
+    {"N": 4, "D": 3},
+)
+STATE_OVER_AN_AXIS_OF_NOTHING_ELSE = Draft(
+    """attention f(q[N, D]) -> [N, D]:
+    param w[D, E] = normal(1)
+    scan N:
+        state s[E] = 0
+        s = s + 1
+        yield y = q + sum[E](s)
+    return y
+""",
+    {"N": 4, "D": 3, "E": 2},
+)
 FOUND = {name.lower(): value for name, value in list(globals().items()) if isinstance(value, Draft)}
 
 
@@ -69,6 +103,9 @@ def test_plan_computes_the_text(name: str) -> None:
     assert_close(sample.values(planned), expected)
     assert_close(sample.gradients(planned), sample.gradients(written), relative=1e-8)
     assert_close(sample.values(sample.module(sample.plan, "torchscript")), expected)
+    simple = read(Draft(attngraph.simplify(FOUND[name].text).text, FOUND[name].sizes, FOUND[name].batches))
+    found = simple.values(simple.module(simple.plan))
+    assert_close(tuple(mine.expand(theirs.shape) for mine, theirs in zip(found, expected, strict=True)), expected)
 
 
 def test_a_power_of_sums_is_not_written_out() -> None:
