@@ -182,7 +182,9 @@ def _types(formula: Formula) -> str:
     declared = {*formula.inputs, *(each.node for each in (*formula.parameters, *formula.buffers))}
     for node in formula.graph:
         if node in formula.graph.names and node not in declared:
-            rows.append((formula.graph.names[node], str(node.type), "result" if node in formula.graph.outputs else ""))
+            told = "" if node.type.batched else "of no input"
+            told = "result" if node in formula.graph.outputs else told
+            rows.append((formula.graph.names[node], str(node.type), told))
     rows += [("return", str(node.type), "result") for node in formula.graph.outputs if node not in formula.graph.names]
     return _section("types", _aligned(rows))
 
@@ -219,14 +221,16 @@ def _cost_rows(title: str, cost: Cost) -> list[tuple[str, str, str]]:
 def culprits(report: Report) -> list[tuple[Node, str]]:
     """The operations whose cost alone reaches the order of the compiled plan, dearest first, with their cost.
 
-    Empty when the plan is linear in the sequence axes: then nothing is to blame.
+    Empty when the plan is linear in the tokens: then nothing is to blame.
     """
-    from .compiler.sizes import growth
+    from .compiler.facts.cost import Sequence
+    from .compiler.sizes import grows_at_most, growth
 
     cost, formula = report.compiled, report.formula
     if cost is None or formula is None:
         return []
-    dear = {term for term in cost.time_order if sum(power for _, (power, _) in term) > 1}
+    tokens = Sequence(formula).tokens
+    dear = {term for term in cost.time_order if not any(grows_at_most(term, token) for token in tokens)}
     axes = frozenset(formula.sequence)
     canonical = {node: formula.facts.canonical(size) for node, size in cost.by_node.items()}
     found = [(node, size) for node, size in canonical.items() if dear & growth(size, axes=axes)]
@@ -347,6 +351,8 @@ def weights(
             yield f"{words} does not run along {_names(each.missing)}: one row of weights serves every position"
         if not each.batched:
             yield f"{words} depends on no input: it is the same for every entry of a batch"
+        if each.alone is not None:
+            yield f"{words} depends on no input but `{each.alone}`: without a batch there, one serves the whole batch"
     for symmetry in found.symmetries:
         names = _names(symmetry.axes)
         if symmetry.culprit is None:

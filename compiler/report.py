@@ -128,6 +128,7 @@ class Weights:
     total: what it sums to along the axes, in words; `sum to one`, `sum to at most one`, ...
     missing: sequence axes of the result that it does not have, so that one row serves them all.
     batched: it depends on an input that the caller may pass in batches.
+    alone: the only input that it depends on, where there are several.
     """
 
     node: Node
@@ -135,6 +136,7 @@ class Weights:
     total: str
     missing: tuple[str, ...]
     batched: bool
+    alone: str | None = None
 
 
 @dataclass(frozen=True)

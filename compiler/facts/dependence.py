@@ -139,6 +139,8 @@ class Dependence:
             for path, cause in self.paths[output].items():
                 if path.source not in sequence:
                     continue
+                if path.source != axis and self._carriers(axis) and self._carriers(path.source) == self._carriers(axis):
+                    return cause, f"the tokens lie along `{axis}` and `{path.source}` together, which have no order"
                 if facts.equal(Poly.symbol(path.source), Poly.symbol(axis)) is not Truth.YES:
                     same = f"`where {path.source} = {axis}`"
                     return cause, f"nothing says that `{path.source}` is as long as `{axis}`; state {same}"
@@ -148,6 +150,10 @@ class Dependence:
                     continue
                 return cause, f"position n along `{axis}` depends on later positions along `{path.source}`"
         return None
+
+    def _carriers(self, axis: str) -> tuple[Node, ...]:
+        """The inputs with an axis: two axes of the same ones are those of an image."""
+        return tuple(node for node in self.formula.inputs if axis in node.axes)
 
     def mixes(self, axis: str) -> tuple[Span | None, str] | None:
         """Where entries along an axis come to depend on each other; None when they provably do not."""

@@ -16,7 +16,7 @@ from ..ops.base import Op
 from ..ops.contraction import Contraction
 from ..ops.functions import StopGradient
 from ..ops.layout import Broadcast, Merge, Rename, Reorder, Split
-from ..ops.leaves import Declared, Literal
+from ..ops.leaves import Declared, Input, Literal
 from ..ops.logic import Where
 from ..ops.normalisations import L1Normalize, Softmax
 from ..ops.pairs import Maximum
@@ -180,7 +180,7 @@ class Totals:
 def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
     """What weighs values in sums, and results that are maps, in the order of evaluation.
 
-    Of a product of which nothing is known, the normalised factors; of a part of normalised weights, the whole.
+    Of a product and of a mixture also what is normalised in it, and tables; of a part of weights, the whole.
     """
     totals = Totals(formula.constants, formula.facts)
     users = formula.graph.users()
@@ -189,13 +189,15 @@ def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
     found: dict[tuple[Node, Axes], Weights] = {}
 
     def say(node: Node, axes: Axes, total: Total) -> None:
-        found.setdefault((node, axes), _weights(node, axes, total, results, origins))
+        found.setdefault((node, axes), _weights(node, axes, total, results, origins, len(formula.inputs)))
 
-    def factors(node: Node) -> None:
+    def factors(node: Node, along: Axes = frozenset()) -> None:
         for factor in _factors(node):
             axes = _normalised(factor)
             if axes and totals.of(factor, axes) is not Total.UNKNOWN:
                 say(factor, axes, totals.of(factor, axes))
+            elif along and along <= set(factor.axes) and len(sequence & set(factor.axes)) > 1 and _is_table(factor):
+                say(factor, along, Total.UNKNOWN)
 
     for node in formula.graph:
         if not isinstance(node.op, Contraction):
@@ -212,8 +214,8 @@ def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
             mixes = mixes and not _is_of_positions(weight)
             if total is not Total.UNKNOWN or mixes:
                 say(weight, along if total is Total.UNKNOWN else axes, total)
-                if total in (Total.UNKNOWN, Total.AT_MOST_ONE):
-                    factors(weight)
+                if not isinstance(weight.op, Softmax | L1Normalize):
+                    factors(weight, along)
                 break
     for node in formula.graph.outputs:
         if len(node.axes) > 1:
@@ -226,12 +228,12 @@ def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
 
 
 def _factors(node: Node, depth: int = 0) -> Iterator[Node]:
-    """What a value is a product of, or a part of; through sums that do not touch what is normalised."""
+    """What a value is a product, a mixture or a part of; through sums that do not touch what is normalised."""
     yield node
     if depth > 6:
         return
     match node.op:
-        case Multiply():
+        case Multiply() | Add():
             below: tuple[Node, ...] = node.inputs
         case Divide() | Reorder() | Broadcast() | Slice() | StopGradient():
             below = node.inputs[:1]
@@ -257,17 +259,25 @@ def _normalised(node: Node) -> Axes:
     return frozenset()
 
 
+def _is_table(node: Node) -> bool:
+    """Whether a value is learned and no input changes it; what is made of several factors or branches is not one."""
+    made = isinstance(node.op, Multiply | Add | Where | Reorder | Broadcast)
+    return not made and not node.type.batched and not _is_of_positions(node)
+
+
 def _is_of_positions(node: Node) -> bool:
     """Whether a value is made of positions and sizes alone, as a mask is."""
     return not any(isinstance(each.op, Declared) for each in topological([node]))
 
 
 def _weights(
-    node: Node, axes: Axes, total: Total, results: tuple[str, ...], origins: Mapping[str, frozenset[str]]
+    node: Node, axes: Axes, total: Total, results: tuple[str, ...], origins: Mapping[str, frozenset[str]], inputs: int
 ) -> Weights:
     along = frozenset(node.axes).union(*(origins.get(axis, frozenset()) for axis in node.axes))
     missing = tuple(axis for axis in results if axis not in along)
-    return Weights(node, tuple(a for a in node.axes if a in axes), total.value, missing, node.type.batched)
+    read = [each.op.name for each in topological([node]) if isinstance(each.op, Input)]
+    alone = read[0] if len(read) == 1 < inputs else None
+    return Weights(node, tuple(a for a in node.axes if a in axes), total.value, missing, node.type.batched, alone)
 
 
 def _origins(graph: Graph) -> Mapping[str, frozenset[str]]:
