@@ -65,6 +65,9 @@ class RowBlocks(Lowering):
     def inside(self) -> tuple[Node, ...]:
         return self.part.results
 
+    def given_inside(self) -> tuple[Node, ...]:
+        return self.part.arguments
+
     def flops(self, result: Type, *operands: Type) -> Poly:
         nodes = self.part.nodes()
         return sum((n.op.flops(n.type, *(o.type for o in n.inputs)) for n in nodes), Poly.constant(0))
