@@ -2,6 +2,9 @@
 
 An axis is as long as the sequence; or it has an entry for every block of so many positions; or it lays a prefix of
 fixed length and one of these end to end. Of any other size nothing can be said before the sequence has ended.
+
+Where the last block may be ragged (G = ceil(N / 64), and the sequence is padded to G * 64), a step of whole blocks pads
+nothing. What a formula says of ragged lengths follows, since it is causal: what is padded comes later.
 """
 
 from __future__ import annotations
@@ -13,9 +16,9 @@ from .formula import Formula
 from .graph import Builder, Graph, Node
 from .ops.base import Op
 from .ops.contraction import Contraction
-from .ops.layout import Convert, Merge, Reorder, Split
-from .ops.selection import Concat
-from .sizes import ZERO, Poly, SizeError, Truth
+from .ops.layout import Convert, Merge, Rename, Reorder, Split
+from .ops.selection import Concat, Pad, Slice
+from .sizes import ZERO, Atom, Poly, SizeError, Truth
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Growing:
     """The axes of a formula that grow with the sequence.
 
     length: the symbols that the length of the sequence is made of.
-    axes: those as long as the sequence. blocks: those with an entry for every block of `block` positions.
+    axes: those as long as the sequence, or as what it is padded to, for whole blocks the same.
+    blocks: those with an entry for every block of `block` positions.
     behind: for an axis with a prefix of fixed length, that length and the axis behind it.
     """
 
@@ -51,17 +55,24 @@ def growing(formula: Formula, *graphs: Graph) -> Growing:
     facts = formula.facts
 
     def size(axis: str) -> Poly:
-        return facts.canonical(Poly.symbol(axis))
+        return facts.canonical(Poly.symbol(axis)).substitute(whole)
 
+    whole: dict[str, Poly] = {}
     nodes = [node for graph in graphs for node in graph]
     every = dict.fromkeys(axis for node in nodes for axis in node.axes)
     counted = {s for axis in formula.sequence for s in size(axis).symbols()} - formula.constants.keys()
     first = next((axis for axis in graphs[-1].outputs[0].axes if size(axis).symbols() & counted), None)
     if first is None:
         return Growing()
+    named = size(first).symbols() - formula.constants.keys()
+    rounded = next((c for axis in every if (c := _rounded_up(size(axis), size(first), named)) is not None), None)
+    length = named
+    if rounded is not None:  # sizes as they are when the sequence is whole blocks
+        number = "number of blocks"  # no axis is called so
+        whole = {str(size(first).as_symbol()): rounded * Poly.symbol(number)}
+        length = frozenset({number})
     same = (axis for axis in every if facts.equal(Poly.symbol(axis), Poly.symbol(first)) is Truth.YES)
-    axes = tuple(dict.fromkeys((first, *same)))
-    length = frozenset(s for axis in axes for s in size(axis).symbols()) - formula.constants.keys()
+    axes = tuple(dict.fromkeys((first, *same, *(axis for axis in every if size(axis) == size(first)))))
     others = [axis for axis in every if axis not in axes and size(axis).symbols() & length]
     blocks = {axis: count for axis in others if (count := _positions(size(first), size(axis), length)) is not None}
     laid: dict[str, set[tuple[str, ...]]] = {}
@@ -78,7 +89,16 @@ def growing(formula: Formula, *graphs: Graph) -> Growing:
             behind[axis] = prefix
     block = next(iter(blocks.values()), None)
     same_blocks = tuple(axis for axis, count in blocks.items() if count == block)
-    return Growing(length, axes, same_blocks, block, behind)
+    return Growing(named, axes, same_blocks, block, behind)
+
+
+def _rounded_up(size: Poly, whole: Poly, length: frozenset[str]) -> Poly | None:
+    """The length of blocks of which a size counts also one that is not full."""
+    if whole.as_symbol() is None:
+        return None
+    atoms = (atom for monomial in size.terms for atom, _ in monomial if isinstance(atom, Atom))
+    found = (_positions(whole, atom.arguments[0], length) for atom in atoms if atom.function == "ceil")
+    return next((count for count in found if count is not None), None)
 
 
 def _positions(whole: Poly, size: Poly, length: frozenset[str]) -> Poly | None:
@@ -100,6 +120,25 @@ def _prefix(
     return sum(map(Poly.symbol, front), ZERO), last
 
 
+def in_whole_blocks(graph: Graph, builder: Builder, grows: Growing) -> Graph:
+    """The graph for whole blocks of positions: nothing is padded, and no padding is cut off."""
+    made: dict[Node, Node] = {}
+    for node in graph.nodes():
+        operands = tuple(made[operand] for operand in node.inputs)
+        op = node.op
+        if isinstance(op, Pad | Slice) and op.source in grows.axes and op.target in grows.axes and _starts_alike(op):
+            op = Rename(op.source, op.target)
+        made[node] = builder.make(op, *operands) if operands != node.inputs or op is not node.op else node
+    names = {made.get(node, node): name for node, name in graph.names.items()}
+    return Graph(tuple(made[node] for node in graph.outputs), names)
+
+
+def _starts_alike(op: Pad | Slice) -> bool:
+    """Whether position n of the result is position n of the operand, as far as both go."""
+    start = op.before if isinstance(op, Pad) else op.start
+    return start == ZERO and (isinstance(op, Pad) or op.stride == Poly.constant(1))
+
+
 def apart(graph: Graph, builder: Builder, grows: Growing) -> Graph:
     """The graph with what works on each position by itself done before a prefix is put in front of the sequence.
 
@@ -119,7 +158,7 @@ def apart(graph: Graph, builder: Builder, grows: Growing) -> Graph:
             joined = builder.make(Concat(sources, axis), *pieces)
             if joined.type == node.type:
                 made[node], parts[node] = joined, divided
-    names = {made[node]: name for node, name in graph.names.items() if node in made}
+    names = {made.get(node, node): name for node, name in graph.names.items()}
     return Graph(tuple(made[node] for node in graph.outputs), names)
 
 

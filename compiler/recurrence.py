@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from .facts.dependence import Dependence, Paths, Reach, looks_back, moved_along
 from .formula import Formula
 from .graph import Builder, Graph, GraphTooLarge, Node
-from .growing import Growing, apart, growing
+from .growing import Growing, apart, growing, in_whole_blocks
 from .lowerings.batches import OverBatch
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
@@ -105,7 +105,10 @@ def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
     if _of_whole_sequences(formula, graph):
         graph = formula.graph  # as written it is a sum over earlier positions
     grows = growing(formula, formula.graph, graph)
-    refused = _refusal(formula, graph, grows)
+    written = formula.graph
+    if grows.blocks:
+        written, graph = (in_whole_blocks(each, formula.builder, grows) for each in (written, graph))
+    refused = _refusal(formula, written, graph, grows)
     if refused is not None:
         return refused
     if grows.behind:
@@ -136,7 +139,7 @@ class _Refused(Exception):
 # -- what cannot be --------------------------------------------------------------------------------------
 
 
-def _refusal(formula: Formula, graph: Graph, grows: Growing) -> Refusal | None:
+def _refusal(formula: Formula, written: Graph, graph: Graph, grows: Growing) -> Refusal | None:
     if not formula.sequence:
         return Refusal("there is no sequence axis to step along")
     found = Dependence(formula).culprit()
@@ -149,12 +152,12 @@ def _refusal(formula: Formula, graph: Graph, grows: Growing) -> Refusal | None:
             return Refusal(f"`{stored.node.op.name}` has the axis `{tied[0]}`, which fixes the length", stored.node)  # type: ignore[attr-defined]
     if not length:
         return Refusal("the formula fixes the length of the sequence")
-    for node in deep(formula.graph):
+    for node in deep(written):
         for size in () if isinstance(node.op, Scan) else node.op.scalars():  # those of a step are its nodes'
             if facts.canonical(size).symbols() & length:
                 return Refusal(f"`{size}` reads the length of the sequence", node)
     known = {*axes, *grows.blocks, *grows.behind}
-    for node in (*deep(formula.graph), *deep(graph)):
+    for node in (*deep(written), *deep(graph)):
         for axis in node.axes:
             if axis not in known and facts.canonical(Poly.symbol(axis)).symbols() & length:
                 return Refusal(f"the length of `{axis}` depends on that of the sequence", node)

@@ -16,6 +16,7 @@ from .harness import cut, found, in_pieces, same
 from .test_formulas import draw, typed
 
 X = "attention f(x[N, D]) -> [N, D]:\n    where N = Y * 4, W = 4\n"
+RAGGED = "attention f(x[N, D]) -> [N, D]:\n    where Y = ceil(N / 4), W = 4, P = Y * W\n"
 QKV = (
     "attention f(q[N, D], k[M, D], v[M, E]) -> [N, E]:\n"
     "    where M = N, N = G * 4, S = 4, M = J * 4, R = 4, L = R + J\n"
@@ -54,6 +55,17 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         X + "    y = split[N -> Y, W](x)\n    scan Y:\n        state s[D] = 0\n"
         "        yield z = s\n        s = s / 2 + mean[W](y)\n"
         "    return merge[Y, W -> N](y + z)\n",
+        {}, ("Scan",),
+    ),
+    "a last block that is not full": (
+        RAGGED + "    y = split[P -> Y, W](pad[N -> P](x, after=P - N))\n"
+        "    return slice[P -> N](merge[Y, W -> P](cumsum[W](y) + cumsum[Y](y) * sin(pos(W))))\n",
+        {}, ("CumulativeSum",),
+    ),
+    "a memory of chunks": (
+        RAGGED + "    y = split[P -> Y, W](pad[N -> P](x + 1, after=P - N, value=3))\n    scan Y:\n"
+        "        state s[D] = 0\n        yield z = s + cumsum[W](y)\n        s = s / 2 + sum[W](y)\n"
+        "    return slice[P -> N](merge[Y, W -> P](z)) * x\n",
         {}, ("Scan",),
     ),
     "a prefix": (
@@ -126,6 +138,20 @@ def test_a_step_ends_within_a_block() -> None:
             torch.testing.assert_close(out, whole[..., :stop, :])
 
 
+@pytest.mark.parametrize("name", [name for name, (text, _, _) in FORMULAS.items() if text.startswith(RAGGED)])
+def test_sequences_of_any_length(name: str) -> None:
+    text, sizes, _ = FORMULAS[name]
+    formula, plan = typed(text)
+    pieces = found(formula, plan)
+    module = attngraph.compile(text, sizes=sizes).double()
+    with torch.no_grad():
+        for n in (1, 3, 7, 13):
+            inputs = draw(formula, pieces, n, sizes)
+            whole = module(*inputs)
+            for lengths in ((1,) * n, (n,), (*(3,) * (n // 3), *(1,) * (n % 3))):
+                same(module, formula, pieces, inputs, whole, lengths)
+
+
 def test_a_state_is_not_changed_by_a_step() -> None:
     for name in ("own block and summaries", "a memory of blocks", "a prefix"):
         text, sizes, _ = FORMULAS[name]
@@ -195,6 +221,22 @@ NEAR = {
         "    fours = merge[Y, W -> N](cumsum[W](split[N -> Y, W](x)))\n"
         "    return fours + merge[Z, V -> N](cumsum[V](split[N -> Z, V](x)))\n",
         "depends on that of the sequence",
+    ),
+    "blocks of which the last is left out": (
+        "attention f(x[N, D]) -> [N, D]:\n    where Y = floor(N / 4), W = 4, P = Y * W, N >= P\n"
+        "    y = split[P -> Y, W](slice[N -> P](x))\n"
+        "    return pad[P -> N](merge[Y, W -> P](cumsum[W](y)), after=N - P)\n",
+        "length",
+    ),
+    "how much is padded": (
+        RAGGED + "    y = split[P -> Y, W](pad[N -> P](x, after=P - N))\n"
+        "    return slice[P -> N](merge[Y, W -> P](cumsum[W](y))) * (P - N)\n",
+        "reads the length",
+    ),
+    "what is padded in front": (
+        RAGGED + "    y = split[P -> Y, W](pad[N -> P](x, before=P - N))\n"
+        "    return slice[P -> N](merge[Y, W -> P](cumsum[W](y)), start=P - N)\n",
+        "",
     ),
     "an input of blocks": (
         "attention f(x[N, D], g[Y]) -> [N, D]:\n    where N = Y * 4, W = 4\n"

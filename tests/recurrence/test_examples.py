@@ -28,7 +28,6 @@ REFUSED = {
     "nprf_rpe_attention_causal": "fixes the length",
     "sf_attention": "`N` reads the length",
     "sigmoid_attention_causal": "`M` reads the length",
-    "titans_linear_memory_chunked": "reads the length",
     "tcpa_mask": "`N` reads the length",
     "unified_token_mixing_conv": "fixes the length",
 }
