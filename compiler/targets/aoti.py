@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from ..errors import CompileError
 from .base import Example
 from .instead import TRACED
-from .programs import Programs, Run, Stateless, as_tuple, export, state
+from .programs import Programs, Run, Stateless, agrees, as_tuple, export, state
+
+# Inductor's patterns for attention take a scale that is made of a size for a number, that of the example: torch 2.13.
+CONFIGURATION = {"pattern_matcher": False}
 
 
 class AOTI:
@@ -34,29 +38,58 @@ class AOTI:
             stored = [tensor for _, tensor in state(module)]
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "program.pt2"
-                _package(Stateless(module), (*inputs, *stored), path, len(stored))
-                package = torch._inductor.aoti_load_package(str(path))
+                package = _package(Stateless(module), (*inputs, *stored), path, len(stored))
 
             def run(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-                with torch.no_grad():
-                    return as_tuple(package(*tensors, *(tensor.detach() for _, tensor in state(module))))
+                return package([*tensors, *(tensor.detach() for _, tensor in state(module))])
 
+            _hold(run, module, example, inputs, 1)
             return run
 
         return Programs(module, example, make)
 
     def save(self, module: nn.Module, example: Example, path: Path, *, batch: int = 1) -> None:
-        _package(module, example.inputs(batch=batch), path)
+        inputs = example.inputs(batch=batch)
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / path.name
+            _hold(_package(module, inputs, made), module, example, inputs, batch)
+            shutil.copyfile(made, path)
 
 
-def _package(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, fixed: int = 0) -> None:
-    """Compile and write a package. Errors: CompileError."""
+def _package(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, fixed: int = 0) -> Run:
+    """Compile and write a package; how it runs. Errors: CompileError."""
     with _quiet(), torch.no_grad():
         try:
-            torch._inductor.aoti_compile_and_package(export(module, inputs, fixed), package_path=str(path))
+            program = export(module, inputs, fixed)
+            torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=CONFIGURATION)
         except torch._inductor.exc.InductorError as error:
             reason = str(error).strip().partition("\n")[0]
             raise CompileError(f"AOTInductor of torch {torch.__version__} cannot compile this: {reason}") from error
+        package = torch._inductor.aoti_load_package(str(path))
+
+    def run(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        with torch.no_grad():
+            return as_tuple(package(*tensors))
+
+    return run
+
+
+def _hold(run: Run, module: nn.Module, example: Example, inputs: Sequence[Tensor], batch: int) -> None:
+    """Hold the package to the module: it does not check whether it is called with sizes that torch took for constants.
+
+    Errors: CompileError.
+    """
+    dtype = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
+    try:
+        fits = agrees(run, module, example, dtype, batch)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise CompileError(f"the compiled program cannot run at other sizes than its example's: {reason}") from error
+    if not fits:
+        raise CompileError(
+            f"AOTInductor of torch {torch.__version__} takes a size of the example for a constant, or has another "
+            "fault: the compiled program computes something else than the formula; take the target export"
+        )
 
 
 @contextlib.contextmanager

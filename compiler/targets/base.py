@@ -37,14 +37,16 @@ class Example:
         return made(dtype=dtype or self.dtype, device=device if device is not None else self.device)
 
     def samples(self, *, batch: int = 1, dtype: torch.dtype | None = None) -> tuple[tuple[Tensor, ...], ...]:
-        """Random inputs for a comparison: of the sizes of `inputs`, and all free sizes doubled, which may not fit."""
+        """Random inputs for a comparison: of the sizes of `inputs`, and those of the batch and all free sizes doubled,
+        which may not fit."""
         random = torch.Generator().manual_seed(0)
         found = []
         traced = self.inputs(batch=batch, dtype=dtype, device="cpu")
+        device = self.device if self.device is not None else "cpu"
         for factor in (1, 2):
             inputs = []
             for node, ones in zip(self.formula.inputs, traced, strict=True):
-                known = (*([1] * batch), *(1 if axis in self.formula.fixed else factor for axis in node.axes))
+                known = (*([factor] * batch), *(1 if axis in self.formula.fixed else factor for axis in node.axes))
                 shape = [size * times for size, times in zip(ones.shape, known, strict=True)]
                 if ones.is_floating_point() or ones.is_complex():
                     inputs.append(torch.randn(shape, generator=random, dtype=ones.dtype))
@@ -52,7 +54,7 @@ class Example:
                     inputs.append(torch.rand(shape, generator=random) < 0.7)
                 else:
                     inputs.append(ones.new_ones(shape))
-            found.append(tuple(inputs))
+            found.append(tuple(tensor.to(device) for tensor in inputs))
         return tuple(found)
 
     @property

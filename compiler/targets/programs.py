@@ -12,6 +12,10 @@ from torch.export import Dim, ExportedProgram
 from .base import Example
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+# How much a program may differ from the module, relative to the largest value; onnxruntime keeps some float64 numbers
+# as float32. Other dtypes: as half precision.
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+TOLERANCE_HALF = 5e-2
 
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...], fixed: int = 0) -> ExportedProgram:
@@ -24,6 +28,24 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], fixed: int = 0) -> Exp
     # a module whose forward takes *tensors has one argument, the tuple of them
     dynamic = (tuple(shapes),) if isinstance(module, Stateless) else tuple(shapes)
     return torch.export.export(module, inputs, dynamic_shapes=dynamic)
+
+
+def agrees(run: Run, module: nn.Module, example: Example, dtype: torch.dtype, batch: int) -> bool:
+    """Whether a program computes what the module does, on random inputs of the sizes that were traced and of others.
+
+    Compilers have faults, and some hold a program to its example without a check of what it is called with.
+    """
+    for inputs in example.samples(batch=batch, dtype=dtype):
+        try:
+            with torch.no_grad():
+                expected = as_tuple(module(*inputs))
+        except ValueError:
+            continue  # sizes that the formula does not allow
+        for ours, theirs in zip(run(inputs), expected, strict=True):
+            limit = TOLERANCE.get(dtype, TOLERANCE_HALF) * max(1e-6, float(theirs.abs().nan_to_num(0, 0, 0).max()))
+            if ours.shape != theirs.shape or not torch.allclose(ours, theirs, rtol=0.0, atol=limit, equal_nan=True):
+                return False
+    return True
 
 
 class Stateless(nn.Module):

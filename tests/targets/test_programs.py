@@ -52,6 +52,40 @@ def test_aoti() -> None:
     same_values(made, eager, ROTATED, (5,))
 
 
+AGENTS = """attention agents(q[N, D], k[M, D], v[M, E], agents[A, D]) -> [N, E]:
+    param b1[A, M] = 0, b2[N, A] = 0
+    broadcast = softmax[A](q @ agents^T / sqrt(D) + b2)
+    return broadcast @ softmax[M](agents @ k^T / sqrt(D) + b1) @ v
+"""
+MOVING = """attention moving(x[N]) -> [N]:
+    scan N:
+        state s = 0
+        s = 0.5 * s + tanh(s) * x
+        yield y = s
+    return y
+"""
+
+
+@pytest.mark.slow
+def test_aoti_scales_scores_by_the_width_that_it_is_called_with() -> None:
+    made, eager = (
+        compiled(AGENTS, target=target, sizes={"A": 3, "M": 5, "N": 7}, dtype=torch.float64)
+        for target in ("aoti", "eager")
+    )
+    with torch.no_grad():
+        for width in (14, 3):
+            q, k, a = (torch.randn(2, n, width, dtype=torch.float64) for n in (7, 5, 3))
+            v = torch.randn(2, 5, 4, dtype=torch.float64)
+            torch.testing.assert_close(made(q, k, v, a), eager(q, k, v, a))
+
+
+@pytest.mark.slow
+def test_aoti_gives_no_program_that_is_right_for_one_length_only() -> None:
+    """A package checks nothing of what it is called with, so that a loop of the example's length would go unnoticed."""
+    with pytest.raises(attngraph.CompileError, match="takes a size of the example for a constant"):
+        compiled(MOVING, target="aoti")
+
+
 @pytest.mark.parametrize("target", ["onnx", "export"])
 def test_a_built_program_follows_its_parameters(target: str) -> None:
     made, eager = on(ROTATED, target), on(ROTATED, "eager")
