@@ -84,6 +84,8 @@ def parse(text: str, name: str | None = None, *, folder: str | os.PathLike[str] 
         elsewhere can be looked at safely: then a `use` line is an error.
     Errors: FormulaError when the text holds no formula of that name, or several without a name.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"the text of a formula is a str, not {type(text).__name__}")
     return _choose(Source("<text>", text, None if folder is None else Path(folder)), name, None)
 
 

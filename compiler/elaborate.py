@@ -27,9 +27,11 @@ from .ops.convolution import Convolution, TransposedConvolution
 from .ops.leaves import Buffer, Input, Literal, Parameter, Position, Size
 from .ops.normalisations import Softmax
 from .ops.reductions import Sum
+from .ops.selection import Take
 from .scalars import ScalarError, as_number, read_number
 from .scope import Scope, TooManyErrors, did_you_mean, nearest
 from .sizes import Poly, Truth
+from .structure import affine
 from .types import Kind, Type
 
 OPERATORS: Mapping[str, type[Op]] = {
@@ -309,7 +311,7 @@ class _Elaborator:
                     left_size=facts.canonical(left), right_size=facts.canonical(right),
                 )  # fmt: skip
                 return None
-        for high, low in op.size_bounds(*(n.type for n in inputs)):
+        for high, low in (*op.size_bounds(*(n.type for n in inputs)), *_place_taken(op, inputs)):
             truth = self.scope.facts.at_least(high, low)
             if truth is Truth.NO:
                 self.scope.problem("AG314", span, high=high, low=low)
@@ -793,6 +795,14 @@ def _mask_of(node: Node) -> tuple[Node, Node, bool] | None:
             if isinstance(hidden.op, Literal) and hidden.op.value == -math.inf and shown.axes:
                 return shown, condition, hides
     return None
+
+
+def _place_taken(op: Op, inputs: tuple[Node, ...]) -> tuple[tuple[Poly, Poly], ...]:
+    """What makes a place legal that an entry is taken from, where all take the same: bounds as of `size_bounds`."""
+    if not isinstance(op, Take) or inputs[1].axes:
+        return ()
+    place = affine(inputs[1])
+    return () if place is None else ((place.offset, Poly.constant(0)), (Poly.symbol(op.axis), place.offset + 1))
 
 
 def _short(text: str, limit: int = 48) -> str:

@@ -129,7 +129,7 @@ def choose(report: Report, form: str, consts: Mapping[str, int | float] | None =
     Errors: CompileError for a form that there is not, with the reason and the place.
     """
     if form not in FORMS:
-        help = did_you_mean(form, FORMS) or f"there are {', '.join(FORMS)}"
+        help = did_you_mean(str(form), FORMS) or f"there are {', '.join(FORMS)}"
         raise CompileError(f"there is no form `{form}`; {help}")
     assert report.formula is not None
     assert report.plan is not None

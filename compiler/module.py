@@ -53,6 +53,7 @@ def compile(
     Errors: CompileError.
     """
     chosen = _target(target)
+    _mappings(sizes=sizes, consts=consts)
     _loops(chosen, by_position)
     formula, graph, steps = for_constants(formula, graph, steps, consts)
     at_once = bool(chosen.files)
@@ -87,6 +88,7 @@ def save(
     """
     path = Path(path)
     chosen = _target_of(path, target)
+    _mappings(sizes=sizes, consts=consts)
     if batch is not None and chosen.any_batch:
         raise CompileError(f"`{path.name}` takes any number of batch dimensions; batch is for .pt2 and .onnx")
     if batch is not None and not (isinstance(batch, int) and 0 <= batch <= MOST_BATCH):
@@ -112,9 +114,16 @@ def save(
 
 def _target(name: str) -> Target:
     if name not in TARGETS:
-        help = did_you_mean(name, TARGETS) or f"there are {', '.join(TARGETS)}"
+        help = did_you_mean(str(name), TARGETS) or f"there are {', '.join(TARGETS)}"
         raise CompileError(f"there is no target `{name}`; {help}")
     return TARGETS[name]
+
+
+def _mappings(**given: object) -> None:
+    """Errors: CompileError for numbers by name that are no mapping."""
+    for name, numbers in given.items():
+        if numbers is not None and not isinstance(numbers, Mapping):
+            raise CompileError(f"{name} must map names to numbers, but is of type {type(numbers).__name__}")
 
 
 def _loops(target: Target, by_position: bool) -> None:
@@ -151,4 +160,10 @@ def _instance(
     settled = plan_sizes(formula)
     known, constants = constructor_arguments(formula, settled, sizes, consts)
     arguments = [*(known[axis] for axis in settled.given), *(constants[name] for name in settled.constants)]
-    return load_class(generated)(*arguments, device=device, dtype=dtype), known, constants
+    try:
+        made = load_class(generated)(*arguments, device=device, dtype=dtype)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        given = ", ".join(f"{name} = {value}" for name, value in {**known, **constants}.items())
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise CompileError(f"{formula.name} cannot be built{f' for {given}' if given else ''}: {reason}") from error
+    return made, known, constants

@@ -7,9 +7,13 @@ from fractions import Fraction
 
 from ..errors import CompileError
 from ..formula import Formula
+from ..ops.arithmetic import FloorDivide, Modulo
+from ..ops.leaves import Size
 from ..sizes import Number, Poly, SizeError, solve
+from ..types import Kind
 from .settle import SizePlan
 
+LARGEST = 2**63 - 1  # what sizes are computed in
 HOLDS: Mapping[str, Callable[[float, float], bool]] = {
     "=": lambda a, b: a == b,
     ">=": lambda a, b: a >= b,
@@ -32,12 +36,14 @@ def constructor_arguments(
     Errors: CompileError that lists every problem.
     """
     constants, problems = _constants(formula, consts or {})
+    problems += _divisions(formula, constants)
     known, wrong = _given(formula, plan, sizes or {})
     problems += wrong
     if not problems:
         problems += complete(formula, known, constants)
         if not problems:
             problems += [_missing(formula, axis) for axis in plan.given if axis not in known]
+            problems += [_too_large("size of", axis, size) for axis, size in known.items() if size > LARGEST]
     if problems:
         raise CompileError(_message(formula.name, problems))
     return known, constants
@@ -86,9 +92,28 @@ def _constants(formula: Formula, consts: Mapping[str, int | float]) -> tuple[dic
             problems.append(f"the constant {name} must be an int, as its default {values[name]} is, not {value!r}")
         elif value != value:
             problems.append(f"the constant {name} is not a number")
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            problems.append(_too_large("constant", name, value))
         else:
             values[name] = value
     return values, problems
+
+
+def _divisions(formula: Formula, constants: Mapping[str, int | float]) -> list[str]:
+    """Divisions of ints by a constant that is 0, which no value stands for."""
+    problems = []
+    for node in formula.graph.nodes():
+        if not isinstance(node.op, FloorDivide | Modulo) or node.type.kind is not Kind.INT:
+            continue
+        divisor = node.inputs[1].op
+        if not isinstance(divisor, Size) or not divisor.size.symbols() <= constants.keys():
+            continue
+        if not divisor.size.evaluate(constants):
+            span = formula.origins.get(node)
+            text = "a division" if span is None else f"`{formula.source.slice(span)}`"
+            given = ", ".join(f"{name} = {constants[name]}" for name in sorted(divisor.size.symbols()))
+            problems.append(f"{text} divides by 0 for {given}")
+    return list(dict.fromkeys(problems))
 
 
 def _given(formula: Formula, plan: SizePlan, sizes: Mapping[str, int]) -> tuple[dict[str, int], list[str]]:
@@ -107,6 +132,10 @@ def _given(formula: Formula, plan: SizePlan, sizes: Mapping[str, int]) -> tuple[
         else:
             known[name] = value
     return known, problems
+
+
+def _too_large(what: str, name: str, value: int) -> str:
+    return f"the {what} {name} must fit 64 bits, but is {value:.3g}"
 
 
 def _suggest(name: str, known: Iterable[str], what: str) -> str:

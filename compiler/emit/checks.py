@@ -9,6 +9,7 @@ from .. import pyast
 from ..formula import Formula, Relation
 from ..graph import Node
 from ..ops.leaves import Input
+from ..scan import Scan
 from ..sizes import Atom, Poly
 from ..types import Kind
 from . import sizes as size_code
@@ -37,6 +38,8 @@ def input_checks(
     references = dict(attributes)
     for axis, (node, dimension) in plan.sources.items():
         references[axis] = pyast.method(inputs[node], "size", dimension)
+    if so_far is None:
+        lines += _steps(formula, plan, references)
     return lines + size_checks(formula, plan.derived, plan.calling, references)
 
 
@@ -195,6 +198,17 @@ def _sizes(
             explained = f"{place}the module was built with {axis} = "
         lines.append(raise_if(pyast.binary("!=", actual, expected), prefix, actual, explained, expected))
     return lines
+
+
+def _steps(formula: Formula, plan: SizePlan, references: Mapping[str, ast.expr]) -> list[Line]:
+    """A recurrence takes a step or more. All other operations may find nothing along an axis."""
+    scanned = dict.fromkeys(node.op.axis for node in formula.graph.nodes() if isinstance(node.op, Scan))
+    start = f"{formula.name}: a recurrence takes one step or more, but "
+    return [
+        raise_if(pyast.binary("<", references[axis], 1), f"{start}{_name(plan.sources[axis][0])} has none along {axis}")
+        for axis in scanned
+        if axis in plan.sources
+    ]
 
 
 def _name(node: Node) -> str:

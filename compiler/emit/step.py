@@ -24,6 +24,7 @@ from .loops import Loops
 from .messages import raise_if
 from .names import LOCAL_RESERVED, Names
 from .settle import SizePlan, plan_sizes
+from .states import HELPER, state_length, state_shapes
 
 FRESH = "The state before the first position, for any batch, device and dtype."
 
@@ -91,10 +92,13 @@ def step(
     read = tidy.names_in(*(statement.value for statement in statements), *results)
 
     total = count + len(kept) + len(found.cut)
-    lines: list[Line] = [] if found.cut else [_state_length(held, state, total)]
+    lines: list[Line] = [] if found.cut else state_length(formula.name, state, total)
     if counts:
         lines.append(Line(pyast.assign(start, pyast.call("int", _item(state, count - 1)))))
-    lines += [] if found.cut else check_lines
+    if not found.cut:
+        shapes_kept = state_shapes(formula.name, found, state, plan, inputs, held.references)
+        lines += [*check_lines, *shapes_kept]
+        body.helpers |= dict.fromkeys([HELPER] if shapes_kept else [])
     functions: list[Function] = []
     if kept:
         made, called = _constants(held, plan, lasting, [*kept], inputs, real)
@@ -112,7 +116,7 @@ def step(
     if not found.cut:
         return [*functions, _method(held, ast.unparse(state), returns, lines)], body.helpers
     functions.append(_whole_blocks(held, ast.unparse(state), returns, lines))
-    opening = [_state_length(held, state, total), *check_lines]
+    opening = [*state_length(formula.name, state, total), *check_lines]
     functions.append(_block_by_block(held, found, opening, inputs, held.references, ast.unparse(state), returns))
     return functions, {**body.helpers, "extended": None, "filled": None}
 
@@ -350,13 +354,6 @@ def _init_state(found: Recurrence, count: int, counts: bool, constants: Sequence
     shapes = "\n".join(line for lines in held for line in lines)
     signature = header("init_state", [("self", None)], "list[Tensor]")
     return Function(_exported(signature), f"{FRESH}\n\n{shapes}", [Line(ast.Return(ast.List(fresh, ast.Load())))])
-
-
-def _state_length(held: Holdings, state: ast.expr, count: int) -> Line:
-    length = pyast.call("len", state)
-    plural = "tensor" if count == 1 else "tensors"
-    text = f"{held.formula.name}: a state of `init_state` or `step` has {count} {plural}, this one has "
-    return raise_if(pyast.binary("!=", length, count), text, length)
 
 
 # -- sizes and checks ------------------------------------------------------------------------------------

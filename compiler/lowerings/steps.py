@@ -20,6 +20,17 @@ def is_new(state: Tensor) -> bool:
     return state.dim() == 1 and state.size(0) == 0
 
 
+def fits(state: Tensor, shape: list[int]) -> bool:
+    """Whether a state is new or ends in these sizes: -1 stands for any, and 1 fits all."""
+    last = list(state.shape[-len(shape) :])
+    if len(last) < len(shape):
+        return state.numel() == 0
+    for i in range(len(shape)):
+        if last[i] != shape[i] and last[i] != 1 and shape[i] != -1:
+            return state.numel() == 0
+    return True
+
+
 def begun(state: Tensor, start: Tensor) -> Tensor:
     """The state, or where it starts if nothing came before."""
     return start if is_new(state) else state

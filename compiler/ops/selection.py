@@ -146,7 +146,7 @@ class Take(Layout):
 
     Formula: `out[..., i] = table[..., l = index[..., i]]`.
 
-    index is int, with values from 0 to L - 1 (others are an error when the module runs). Axes that table
+    index is int, with values from 0 to L - 1 (others are an error, when the module runs at the latest). Axes that table
     and index share meet by name: `take[L](bias[H, L], lag)` with lag over [N, M] gives [H, N, M], and
     `take[L](table[N, L], index[N])` takes one entry of each row. The index's own axes stand where L stood.
     index may have the axis L itself: `take[M](v, order)` puts v in the order of order[M].

@@ -14,6 +14,17 @@ def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
     return x if is_new(kept) else torch.cat([kept, x], dim)
 
 
+def fits(state: Tensor, shape: list[int]) -> bool:
+    """Whether a state is new or ends in these sizes: -1 stands for any, and 1 fits all."""
+    last = list(state.shape[-len(shape) :])
+    if len(last) < len(shape):
+        return state.numel() == 0
+    for i in range(len(shape)):
+        if last[i] != shape[i] and last[i] != 1 and shape[i] != -1:
+            return state.numel() == 0
+    return True
+
+
 class Retention(nn.Module):
     """Sun et al., Retentive Network, 2023.
 
@@ -124,6 +135,8 @@ class Retention(nn.Module):
         v: Tensor,
     ) -> tuple[Tensor, list[Tensor]]:
         """Results for the next positions, one or more, and the state after them."""
+        if not isinstance(state, (list, tuple)):
+            raise TypeError(f"retention: a state is a list of tensors, not {type(state)}")
         if len(state) != 4:
             raise ValueError(
                 "retention: a state of `init_state` or `step` has 4 tensors, this one has "
@@ -134,6 +147,16 @@ class Retention(nn.Module):
         if q.size(-2) < 1:
             raise ValueError(
                 f"retention: a step takes one position or more, but {q.size(-2)} are given"
+            )
+        if not fits(state[0], [q.size(-3), -1, q.size(-1)]):
+            raise ValueError(
+                "retention: state[0] must be [..., H, M_all, D] for these inputs, but is "
+                f"{list(state[0].shape)}"
+            )
+        if not fits(state[1], [q.size(-3), -1, v.size(-1)]):
+            raise ValueError(
+                "retention: state[1] must be [..., H, M_all, E] for these inputs, but is "
+                f"{list(state[1].shape)}"
             )
         gamma = self.step_constants(q) if is_new(state[3]) else state[3]
         N = q.size(-2)

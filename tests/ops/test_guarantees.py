@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,20 @@ def test_more_of_the_best_than_there_are_is_told(facts: str, value: str, count: 
     assert module(torch.randn(5)).shape == (5,)
     known = text.replace("    return", "    where N = 3\n    return")
     assert "AG314" in [each.code for each in attngraph.check(known.replace("const K", "where K")).diagnostics]
+
+
+@pytest.mark.parametrize(("place", "low"), [("3", "N >= 4"), ("N - 2", "N - 2 >= 0"), ("2 * W", "N >= 2*W + 1")])
+def test_one_place_that_all_take_is_there(place: str, low: str) -> None:
+    text = f"attention f(x[N, D]) -> [D]:\n    const W = 2\n    return take[N](x, {place}) * W\n"
+    module = attngraph.compile(text)
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(module(x), 2 * x[{"3": 3, "N - 2": 3, "2 * W": 4}[place]])
+    with pytest.raises(ValueError, match=re.escape(f"{low} does not hold for N = 1")):
+        module(x[:1])
+
+
+@pytest.mark.parametrize("place", ["-1", "-5", "N", "N + 2", "3 - 7"])
+def test_a_place_beyond_the_end_is_refused(place: str) -> None:
+    """Not counted from the end, as an index of torch would be."""
+    text = f"attention f(x[N, D]) -> [D]:\n    return take[N](x, {place})\n"
+    assert [each.code for each in attngraph.check(text).diagnostics] == ["AG314"]

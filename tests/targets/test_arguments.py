@@ -63,6 +63,17 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     (WINDOW, {"consts": {"W": 7.5}}, "swin_window: the constant W must be an int, as its default 49 is, not 7.5"),
     (WINDOW, {"consts": {"V": 7}}, "swin_window: there is no constant `V`; it has W"),
     (WINDOW, {"consts": {"W": "7"}}, "swin_window: the constant W must be a number, not '7'"),
+    (WINDOW, {"consts": {"W": 2**63}}, "swin_window: the constant W must fit 64 bits, but is 9.22e+18"),
+    (WINDOW, {"consts": {"W": 0}}, "swin_window cannot be built:\n  - `pos(N) // W` divides by 0 for W = 0\n"
+                                   "  - `pos(M) // W` divides by 0 for W = 0"),
+    (WINDOW, {"consts": [("W", 7)]}, "consts must map names to numbers, but is of type list"),
+    (ROTATED, {"sizes": "H"}, "sizes must map names to numbers, but is of type str"),
+    (ROTATED, {"sizes": {"H": 10**30, "D": 4}}, "rotated cannot be built:\n"
+     "  - the size of H must fit 64 bits, but is 1e+30\n  - the size of C must fit 64 bits, but is 4e+30\n"
+     "  - the size of C2 must fit 64 bits, but is 4e+30"),
+    (SOFTMAX, {"form": None}, "there is no form `None`; there are auto, dense, linear, chunked, recurrent"),
+    (SOFTMAX, {"target": None}, "there is no target `None`; "
+                                "there are eager, torchscript, inductor, flex, export, aoti, onnx"),
     (SOFTMAX, {"target": "inductr"}, "there is no target `inductr`; did you mean `inductor`?"),
     (SOFTMAX, {"target": "cuda"}, "there is no target `cuda`; "
                                   "there are eager, torchscript, inductor, flex, export, aoti, onnx"),
@@ -74,3 +85,14 @@ def test_what_cannot_be_built(text: str, options: dict[str, object], message: st
     with pytest.raises(attngraph.CompileError) as caught:
         attngraph.compile(text, **options)  # type: ignore[arg-type]
     assert str(caught.value) == message
+
+
+def test_parameters_beyond_memory() -> None:
+    with pytest.raises(attngraph.CompileError, match="rotated cannot be built for H = 1000000, D = 1000000, C = 10"):
+        attngraph.compile(ROTATED, sizes={"H": 10**6, "D": 10**6})
+
+
+def test_a_text_is_a_str() -> None:
+    wrong: Any = b"attention f(x[N]) -> [N]:\n    return x\n"
+    with pytest.raises(TypeError, match="the text of a formula is a str, not bytes"):
+        attngraph.parse(wrong)
