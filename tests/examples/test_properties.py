@@ -99,7 +99,7 @@ CAUSAL = (
     "sigmoid_attention_position_normalised", "taylor_attention", "taylor_attention_appendix",
     "nonapprox_attention", "fixed_qk_attention", "static_emb_qk_attention", "bam_attention",
     "bam_attention_shared_kv", "moa_attention", "sliding_window_attention", "varlen_causal_attention",
-    "combiner_fixed", "combiner_axial_rowmajor", "flow_attention_causal", "aaren",
+    "combiner_fixed", "combiner_axial_rowmajor", "combiner_logsparse", "flow_attention_causal", "aaren",
     "cosformer_attention_causal", "lssa", "lssar", "landmark_attention", "landmark_attention_topk",
     "sparse_query_attention_causal", "pavlovian_attention_causal", "rescorla_wagner_attention",
     "unified_token_mixing_conv", "selective_ssm", "sf_attention", "titans_linear_memory",
