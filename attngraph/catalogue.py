@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from .description import formula_lines, notes, quoted, signature, weights
+from .description import formula_lines, notes, peaks, quoted, signature, weights
 from .grammar.latex import latex_formula
 from .snippet import location, one_line
 
@@ -73,12 +73,17 @@ def _costs(report: Report) -> str:
         ("time", lambda cost: f"`{cost.order}`"),
         ("memory", lambda cost: f"`{cost.memory_growth}`"),
         ("operations", lambda cost: f"`{cost.time}`"),
-        ("elements, the largest of", lambda cost: "<br>".join(f"`{peak}`" for peak in cost.memory)),
+        ("elements, the largest of", lambda cost: "<br>".join(_peaks(cost, report))),
     )
     for name, shown in lines:
         cells = [shown(cost) if cost else "" for cost in (report.written, report.compiled)]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _peaks(cost: Cost, report: Report) -> list[str]:
+    found, more = peaks(cost, report.formula)
+    return [*(f"`{peak}`" for peak in found), *([f"{more} others at unusual sizes"] if more else [])]
 
 
 def _account(report: Report, formula: Formula) -> list[str]:

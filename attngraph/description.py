@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .compiler.formula import Formula
     from .compiler.graph import Node
     from .compiler.report import Cost, Properties, Reached, Report
+    from .compiler.sizes import Poly
 
 
 def counted(number: int, what: str, several: str | None = None) -> str:
@@ -194,28 +196,61 @@ def _axes(formula: Formula) -> str:
     free = [axis for axis in formula.bound if axis not in formula.fixed]
     rows = [(", ".join(free), "from the inputs, at every call")] if free else []
     rows += [(", ".join(formula.fixed), "when the module is built")] if formula.fixed else []
-    rows += [(axis, f"= {size}") for axis, size in formula.derived.items()]
+    told = {axis for node in formula.graph.nodes() for axis in node.axes} | _names_in(formula)
+    rows += [(axis, f"= {size}") for axis, size in formula.derived.items() if axis in told]
     rows += [(name, f"= {value}, a constant") for name, value in formula.constants.items()]
     rows += [(f"{r.left} {r.relation} {r.right}", "checked at every call") for r in formula.relations]
     return _section(f"sizes (orders count {sequence})", _aligned(rows))
+
+
+def _names_in(formula: Formula) -> set[str]:
+    """The words of the text: a plan makes axes of its own."""
+    tree = formula.tree
+    end = max([tree.span.end, *(statement.span.end for statement in tree.statements)])
+    return set(re.findall(r"\w+", formula.source.text[tree.span.start : end]))
 
 
 def _costs(report: Report) -> str:
     rows = []
     for title, cost in (("as written", report.written), ("as compiled", report.compiled)):
         if cost is not None:
-            rows += _cost_rows(title, cost)
+            rows += _cost_rows(title, cost, report.formula)
     return _section("cost of one batch entry", _wrapped(rows))
 
 
-def _cost_rows(title: str, cost: Cost) -> list[tuple[str, str, str]]:
-    peaks = [str(peak) for peak in cost.memory]
-    # where sizes decide which moment is the fullest, all that can be are listed
-    memory = f"{peaks[0]} elements" if len(peaks) == 1 else f"the largest of {'; '.join(peaks)} elements"
+def _cost_rows(title: str, cost: Cost, formula: Formula | None) -> list[tuple[str, str, str]]:
+    found, more = peaks(cost, formula)
+    shown = [str(peak) for peak in found]
+    # where sizes decide which moment is the fullest, those that can be are listed
+    memory = f"{shown[0]} elements" if len(shown) == 1 else f"the largest of {'; '.join(shown)} elements"
+    memory += f"; {more} others at unusual sizes" if more else ""
     return [
         (f"time, {title}", cost.order, f"{cost.time} operations"),
         (f"memory, {title}", cost.memory_growth, memory),
     ]
+
+
+_LONG, _WIDE, _MOST = 4096, 64, 4
+
+
+def peaks(cost: Cost, formula: Formula | None) -> tuple[list[Poly], int]:
+    """The fullest moments: those that others never exceed; of many the largest for a long sequence of usual width.
+
+    Returns them, and how many others there are. JSON has them all.
+    """
+    from .compiler.sizes import at_most
+
+    kept: list[Poly] = []
+    for peak in cost.memory:
+        if not any(at_most(peak, other) for other in kept):
+            kept = [*(other for other in kept if not at_most(other, peak)), peak]
+    if len(kept) <= _MOST or formula is None:
+        return kept, 0
+    sizes: dict[str, float] = {name: _WIDE for peak in kept for name in peak.symbols()}
+    sizes |= dict.fromkeys(formula.sequence, _LONG)
+    sizes |= {name: value for name, value in formula.constants.items() if value > 0}
+    largest = sorted(kept, key=lambda peak: -peak.evaluate(sizes))[:_MOST]
+    return [peak for peak in kept if peak in largest], len(kept) - len(largest)
 
 
 def culprits(report: Report) -> list[tuple[Node, str]]:

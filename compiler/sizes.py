@@ -495,6 +495,39 @@ def solve(equation: Poly, name: str) -> Poly | None:
 Growth = tuple[tuple[str, tuple[int, int]], ...]  # per atom: power, and power of its logarithm
 
 
+def at_most(small: Poly, large: Poly) -> bool:
+    """Whether small <= large, term by term, for all sizes of axes from 1 on.
+
+    What one term of `small` has too much of is held against terms of `large` that have its factors and more.
+    """
+    difference = (large - small).terms
+    left = {monomial: -factor for monomial, factor in difference.items() if factor < 0}
+    room = {monomial: factor for monomial, factor in difference.items() if factor > 0}
+    for monomial, excess in sorted(left.items(), key=lambda item: -len(item[0])):
+        for other, free in room.items():
+            if excess > 0 and _is_factor(monomial, other):
+                room[other] = free - min(excess, free)
+                excess -= min(excess, free)
+        if excess > 0:
+            return False
+    return True
+
+
+def _is_factor(small: Monomial, large: Monomial) -> bool:
+    """Whether what a monomial has beyond another one is at least 1."""
+    powers = dict(large)
+    for factor, power in small:
+        powers[factor] = powers.get(factor, 0) - power
+    return all(power == 0 or (power > 0 and _is_count(factor)) for factor, power in powers.items())
+
+
+def _is_count(factor: str) -> bool:
+    """Whether a factor of a monomial is at least 1: an axis, or a number of blocks."""
+    if not isinstance(factor, Atom):
+        return True
+    return factor.function == "ceil" and all(c > 0 for size in factor.arguments for c in size.terms.values())
+
+
 def growth(size: Poly, *, axes: frozenset[str] | None = None) -> frozenset[Growth]:
     """The monomials of a size that no other dominates, with constants dropped.
 

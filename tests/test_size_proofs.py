@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attngraph.compiler.pipeline import check_source
-from attngraph.compiler.sizes import NO_FACTS, Facts, Poly, Truth
+from attngraph.compiler.sizes import NO_FACTS, Facts, Poly, Truth, at_most
 from attngraph.grammar.source import Source
 
 N, M = Poly.symbol("N"), Poly.symbol("M")
@@ -87,3 +87,24 @@ def test_a_strict_fact_is_one_step(fact: str, low: Poly, high: Poly, proved: boo
     assert report.ok
     assert report.formula is not None
     assert (report.formula.facts.at_least(high, low) is Truth.YES) is proved
+
+
+TERMS = (N, M, N * M, N * N, Poly.constant(1), Poly.function("ceil", N / M), Poly.function("log", N), N / M)
+SUMS = st.lists(st.tuples(st.sampled_from(TERMS), st.sampled_from([-1, 1, 2, 3])), min_size=1, max_size=4).map(
+    lambda parts: sum((term * factor for term, factor in parts), Poly.constant(0))
+)
+
+
+@given(SUMS, SUMS)
+def test_at_most_is_never_wrong(small: Poly, large: Poly) -> None:
+    if at_most(small, large):
+        assert all(small.evaluate(sizes) <= large.evaluate(sizes) + 1e-9 for sizes in SIZES)
+
+
+def test_at_most_compares_terms_with_larger_ones() -> None:
+    assert at_most(N + M, N * M * 2)
+    assert not at_most(N * 3, N * M * 2)
+    assert at_most(N + 1, N * 2)
+    assert at_most(M, M * Poly.function("ceil", N / M))
+    assert not at_most(M, M * Poly.function("log", N))
+    assert not at_most(N, N / M)

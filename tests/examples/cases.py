@@ -299,7 +299,10 @@ EXAMPLES: dict[str, Example] = {
         masked.sliding_window_attention, {**SELF, **GROUPED}, ({}, {"left": 3}, {"left": 0}, {"left": 5})
     ),
     "swin_window": Example(masked.swin_window, SELF, ({}, {"W": 3}, {"W": 2}, {"W": 4})),
-    "davit_window_attention": Example(masked.davit_window_attention, consts=({}, {"W": 3}, {"W": 2})),
+    "davit_window_attention": Example(
+        masked.davit_window_attention, consts=({}, {"W": 3}, {"W": 2}),
+        bases=(Base({"Y": 7, "X": 14}, 1), Base({**PRIMES.sizes, "Y": 6, "X": 9}, 3, (2,)), EQUAL),
+    ),
     "nonapprox_attention": Example(masked.nonapprox_attention, {"N": "M"}),
     "aaren": Example(masked.aaren, {"N": "M"}),
     "dina_1d": Example(

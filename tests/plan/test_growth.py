@@ -43,7 +43,11 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "sparsifiner_scores": {"R": 16},
 }
 #: Groups that are shorter than the sequence.
-CONSTANTS: Mapping[str, Mapping[str, int]] = {"s2_attention": {"group": 16}, "sf_attention": {"group": 16}}
+CONSTANTS: Mapping[str, Mapping[str, int]] = {
+    "s2_attention": {"group": 16},
+    "sf_attention": {"group": 16},
+    "davit_window_attention": {"W": 4},
+}
 SPARSE = ("prune_leaf_tokens", "sparsifiner_attention", "sparsifiner_scores")  # keep many of the tokens that there are
 SLACK = 1.15
 
