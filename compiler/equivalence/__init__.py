@@ -1,8 +1,8 @@
 """Whether two formulas are the same function: proved, refuted by an example, or open, with the reason.
 
 The formulas are run on drawn inputs in search of a difference. If there is none, a proof is sought: by simplification
-to the same expression, which holds for all sizes, or by exact evaluation in modular arithmetic, which holds for the
-sizes at which it is done.
+to the same expression or as the same sum of products, which holds for all sizes, or by exact evaluation in modular
+arithmetic, which holds for the sizes at which it is done.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..ops.contraction import Contraction
 from ..ops.layout import Reorder
 from ..simplify import simplify
 from .constants import smaller
+from .everywhere import same_sums
 from .identities import Identity, identity
 from .matching import Matched
 from .search import FINE, Manner, Search
@@ -60,6 +61,9 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
         if matched.straight and _same(simple.left, simple.right):
             reason = "for all sizes, for finite values: both simplify to the same expression"
             return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
+    if same_sums(matched) or (rules and same_sums(simple)):
+        reason = "for all sizes, for finite values: both are the same sum of products"
+        return Equivalence(Verdict.PROVED, "sums of products", reason, tuple(tested), everywhere=True)
     exact = exact or identity(matched, tested)
     if exact.unequal and not exact.unknowns:
         for found in _finely(search, tested, manners):

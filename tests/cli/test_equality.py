@@ -17,6 +17,12 @@ attention b(q[N, D], k[M, D], v[M, E]) -> [N, E]:
 attention same(q[N, D], k[M, D], v[M, E]) -> [N, E]:
     return (q @ k^T + 0) @ v
 
+attention t(q[N, D], k[M, D], v[M, E]) -> [N, E]:
+    return ((1 + tanh(q)) / 2) @ (k^T @ v)
+
+attention u(q[N, D], k[M, D], v[M, E]) -> [N, E]:
+    return (sigmoid(2 * q) @ k^T) @ v
+
 attention c(q[N, D], k[M, D], v[M, E]) -> [N, E]:
     return q @ (k^T @ v) + where(N > 40, 1, 0)
 
@@ -46,10 +52,16 @@ def test_a_proof_for_all_sizes(file: Path, capsys: pytest.CaptureFixture[str]) -
     assert out.startswith("proved for all sizes: a and same")
 
 
-def test_a_proof_names_its_sizes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_order_of_sums_is_proved_for_all_sizes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = equiv(file, "a", "b", capsys)
     assert code == 0
-    assert out.startswith("proved at the sizes below: a and b")
+    assert out.startswith("proved for all sizes: a and b, by sums of products")
+
+
+def test_a_proof_names_its_sizes(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = equiv(file, "t", "u", capsys)
+    assert code == 0
+    assert out.startswith("proved at the sizes below: t and u")
     assert "at N = 3, D = 2" in out
 
 

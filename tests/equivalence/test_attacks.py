@@ -40,12 +40,11 @@ EQUAL = (
     ("b", "(b + 1e8) - 1e8"), ("max(b, 0)", "relu(b)"), ("softmax[M](b)", "softmax[M](b + 1000)"),
     ("where(pos(N) >= pos(M), b, 0)", "where(pos(N) - pos(M) > -0.5, b, 0)"), ("floor(b)", "-ceil(-b)"),
     ("max[M](b) + 0 * b", "0 * b - min[M](-b)"), ("b", "stop_gradient(b)"), ("sqrt(b^2)", "abs(b)"),
-    ("b", "b + 0 * (N - D)"),
+    ("b", "b + 0 * (N - D)"), ("where(c, b, 0)", "where(c, b, 0) + where(c and not c, 1, 0)"),
 )  # fmt: skip
 #: equal, but by laws that nothing here uses: better no answer than a wrong one
 OPEN = (
     ("b", "sign(b) * abs(b)"), ("b", "where(n == n, b, 0)"),
-    ("where(c, b, 0)", "where(c, b, 0) + where(c and not c, 1, 0)"),
     ("l2_normalize[M](l2_normalize[M](b))", "l2_normalize[M](b)"), ("tanh(1e-9 * b)", "1e-9 * b"),
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from attngraph.compiler.pipeline import check_source, read
 from attngraph.grammar.source import Source
 from benchmarks import examples
 
-from .rows import DIFFERENT, EQUAL, FURTHER, Row
+from .rows import DIFFERENT, EQUAL, EVERYWHERE, FURTHER, Row
 
 KNOWN = Path(__file__).parent / "known"
 
@@ -60,6 +60,7 @@ def test_every_known_form_is_compared() -> None:
 def test_known_to_be_equal(left: str, right: str) -> None:
     found = compare(left, right)
     assert found.verdict is Verdict.PROVED, found
+    assert found.everywhere is ((left, right) in EVERYWHERE)
 
 
 @pytest.mark.parametrize(("left", "right"), OPEN)
