@@ -18,6 +18,29 @@ def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalis
     return causal_chunks(query, key, value, None, offset, normalise, chunk)[0]
 
 
+def leading_dimensions(matrices: list[Tensor]) -> list[int]:
+    """The leading dimensions that matrices have together."""
+    leading: list[int] = []
+    for matrix in matrices:
+        for _ in range(matrix.dim() - 2 - len(leading)):
+            leading.insert(0, 1)
+        for i in range(-matrix.dim(), -2):
+            if matrix.size(i) != 1:
+                leading[i + 2] = matrix.size(i)
+    return leading
+
+
+def cut(matrix: Tensor, leading: list[int], chunk: int) -> list[Tensor]:
+    """The rows of a matrix in chunks, with these leading dimensions; with one of them, where that is a view."""
+    matrix = matrix.expand(leading + [matrix.size(-2), matrix.size(-1)])
+    if len(leading) == 0:
+        matrix = matrix.unsqueeze(0)
+    elif matrix.is_contiguous():
+        matrix = matrix.flatten(0, -3)
+    # Once: the gradient of a slice would be as long as the sequence, for every chunk.
+    return list(torch.split(matrix, chunk, -2))
+
+
 def causal_chunks(
     query: Tensor, key: Tensor, value: Tensor, before: Tensor | None, offset: int, normalise: bool, chunk: int
 ) -> tuple[Tensor, Tensor]:
@@ -25,36 +48,38 @@ def causal_chunks(
 
     Chunk by chunk: a small masked product inside, and a carried sum of key[m] value[m]^T for what lies before.
     Time N * (chunk * (F + E) + F * E). before, and the second result: [F, E], with a further column, the sum of
-    the keys, where `normalise`. Without `before`, the second result leaves out the last chunk.
+    the keys, where `normalise`. Without `before`, the second result means nothing.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
-    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0].shape[:-2]
-    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
-    queries = torch.split(query.expand(leading + query.shape[-2:]), chunk, -2)
-    keys = torch.split(key.expand(leading + key.shape[-2:]), chunk, -2)
-    values = torch.split(value.expand(leading + value.shape[-2:]), chunk, -2)
-    state = torch.bmm(keys[0][..., :0, :].flatten(0, -3).mT.to(wide), values[0][..., :0, :].flatten(0, -3).to(wide))
-    total = torch.zeros_like(state[..., :1])
+    leading = leading_dimensions([query, key, value])
+    queries, keys, values = cut(query, leading, chunk), cut(key, leading, chunk), cut(value, leading, chunk)
+    state = total = query
     if before is not None:
-        before = before.unsqueeze(0).expand(leading + before.shape[-2:]).flatten(0, -3)
-        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :]
+        before = before.expand(leading + [before.size(-2), before.size(-1)]).flatten(0, -3)
+        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :].mT
     parts: list[Tensor] = []
     for index in range(len(queries)):
         # Matrices with one leading dimension; a chunk that has to be copied for it is in cache.
         q, k, v = queries[index].flatten(0, -3), keys[index].flatten(0, -3), values[index].flatten(0, -3)
+        first, last = index == 0 and before is None, index + 1 == len(queries) and before is None
         score = torch.bmm(q, k.mT).tril(-offset)
-        out = torch.baddbmm(torch.bmm(score, v).to(wide), q.to(wide), state)
+        out = torch.bmm(score, v).to(wide)
+        if not first:
+            out = torch.baddbmm(out, q.to(wide), state)
         if normalise:
-            out = out / torch.baddbmm(score.to(wide).sum(-1, keepdim=True), q.to(wide), total)
+            weight = score.to(wide).sum(-1).unsqueeze(-2)  # a row: products with a column are slow
+            out = out / (weight if first else torch.baddbmm(weight, total, q.to(wide).mT)).mT
         parts.append(out.to(q.dtype))
-        if index + 1 < len(queries) or before is not None:
-            state = torch.baddbmm(state, k.mT.to(wide), v.to(wide))
+        if not last:
+            late = k.to(wide)
+            state = torch.bmm(late.mT, v.to(wide)) if first else torch.baddbmm(state, late.mT, v.to(wide))
             if normalise:
-                total = total + k.to(wide).sum(-2).unsqueeze(-1)
-    if normalise and before is not None:
-        state = torch.cat([state, total], -1)
-    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0), state.unflatten(0, leading).squeeze(0)
+                added = late.sum(-2, keepdim=True)
+                total = added if first else total + added
+    if before is not None:
+        state = (torch.cat([state, total.mT], -1) if normalise else state).view(leading + list(before.shape[-2:]))
+    out = torch.cat(parts, -2)
+    return out.view(leading + [out.size(-2), out.size(-1)]), state
 
 
 def decayed_scan(
@@ -83,48 +108,47 @@ def decayed_chunks(
     overflows, whatever N. before, and the second result: as `causal_chunks` has them, seen from the last position.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
-    rate = rate.to(wide).unsqueeze(0).unsqueeze(-1).unsqueeze(-1)
-    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1], rate)[0].shape[:-2]
-    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
-    queries = torch.split(query.expand(leading + query.shape[-2:]), chunk, -2)
-    keys = torch.split(key.expand(leading + key.shape[-2:]), chunk, -2)
-    values = torch.split(value.expand(leading + value.shape[-2:]), chunk, -2)
-    rate = rate.expand(leading + rate.shape[-2:]).flatten(0, -3)
+    rate = rate.to(wide).unsqueeze(-1).unsqueeze(-1)
+    leading = leading_dimensions([query, key, value, rate])
+    queries, keys, values = cut(query, leading, chunk), cut(key, leading, chunk), cut(value, leading, chunk)
+    rate = rate.expand(leading + [1, 1]).flatten(0, -3) if len(leading) > 0 else rate.unsqueeze(0)
     length = min(chunk, query.size(-2))
     position = torch.arange(length, device=query.device)
     lag = position.unsqueeze(-1) - position
-    decay = torch.exp(rate * lag.clamp(min=0)).masked_fill(lag < offset, 0.0).to(query.dtype)
+    decay = torch.exp(rate * lag.clamp(min=0)).tril(-offset).to(query.dtype)
     from_start = torch.exp(rate * (position + 1).unsqueeze(-1))
     to_end = torch.exp(rate * (length - 1 - position).unsqueeze(-1))
-    whole = torch.exp(rate * length)
-    state = torch.bmm(keys[0][..., :0, :].flatten(0, -3).mT.to(wide), values[0][..., :0, :].flatten(0, -3).to(wide))
-    total = torch.zeros_like(state[..., :1])
+    state = total = query
     if before is not None:
-        before = before.unsqueeze(0).expand(leading + before.shape[-2:]).flatten(0, -3)
-        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :]
+        before = before.expand(leading + [before.size(-2), before.size(-1)]).flatten(0, -3)
+        state, total = before[..., : value.size(-1)], before[..., value.size(-1) :].mT
     parts: list[Tensor] = []
     for index in range(len(queries)):
         # Matrices with one leading dimension; a chunk that has to be copied for it is in cache.
         q, k, v = queries[index].flatten(0, -3), keys[index].flatten(0, -3), values[index].flatten(0, -3)
+        first, last = index == 0 and before is None, index + 1 == len(queries) and before is None
         size = q.size(-2)
         if size < length:  # the last one
-            decay, from_start = decay[:, :size, :size], from_start[:, :size]
-            to_end, whole = to_end[:, length - size :], torch.exp(rate * size)
+            decay, from_start, to_end = decay[:, :size, :size], from_start[:, :size], to_end[:, length - size :]
         score = torch.bmm(q, k.mT) * decay
-        early = q.to(wide) * from_start
-        out = torch.baddbmm(torch.bmm(score, v).to(wide), early, state)
+        out, early = torch.bmm(score, v).to(wide), q
+        if not first:
+            early = q.to(wide) * from_start
+            out = torch.baddbmm(out, early, state)
         if normalise:
-            out = out / torch.baddbmm(score.to(wide).sum(-1, keepdim=True), early, total)
+            weight = score.to(wide).sum(-1).unsqueeze(-2)  # a row: products with a column are slow
+            out = out / (weight if first else torch.baddbmm(weight, total, early.mT)).mT
         parts.append(out.to(q.dtype))
-        if index + 1 < len(queries) or before is not None:
-            late = k.to(wide) * to_end
-            state = torch.baddbmm(state * whole, late.mT, v.to(wide))
+        if not last:
+            late, whole = k.to(wide) * to_end, from_start[:, size - 1 :]
+            state = torch.bmm(late.mT, v.to(wide)) if first else torch.baddbmm(state * whole, late.mT, v.to(wide))
             if normalise:
-                total = total * whole + late.sum(-2).unsqueeze(-1)
-    if normalise and before is not None:
-        state = torch.cat([state, total], -1)
-    return torch.cat(parts, -2).unflatten(0, leading).squeeze(0), state.unflatten(0, leading).squeeze(0)
+                added = late.sum(-2, keepdim=True)
+                total = added if first else total * whole + added
+    if before is not None:
+        state = (torch.cat([state, total.mT], -1) if normalise else state).view(leading + list(before.shape[-2:]))
+    out = torch.cat(parts, -2)
+    return out.view(leading + [out.size(-2), out.size(-1)]), state
 
 
 def gated_scan(
@@ -177,7 +201,7 @@ def gated_chunks(
         early = q.to(wide) * torch.exp(c - last)
         out = torch.matmul(score, v).to(wide) + torch.matmul(early, state)
         if normalise:
-            out = out / (score.to(wide).sum(-1, keepdim=True) + torch.matmul(early, total))
+            out = out / (score.to(wide).sum(-1, keepdim=True) + torch.matmul(total.mT, early.mT).mT)  # rows are quick
         parts.append(out.to(q.dtype))
         if index + 1 < len(queries) or before is not None:
             end = c[..., -1:, :]
@@ -353,30 +377,33 @@ def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, aft
 
     Block by block of queries, each with the blocks of keys that it can see: time N * (block + before + after).
     """
-    query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
-    leading = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0].shape[:-2]
+    leading = leading_dimensions([query, key, value, query.unsqueeze(0).unsqueeze(0)])
     block = min(max(64, min((before + after) // 2, 1024)), max(query.size(-2), 1))
     # Split once: the gradient of a slice would be as long as the sequence, for every block.
-    queries = torch.split(query.expand(leading + query.shape[-2:]), block, -2)
-    keys = torch.split(key.expand(leading + key.shape[-2:]), block, -2)
-    values = torch.split(value.expand(leading + value.shape[-2:]), block, -2)
+    queries = torch.split(query.expand(leading + [query.size(-2), query.size(-1)]), block, -2)
     # Blocks on either side; a band that leaves its own position out has a negative width on one of them.
     back = min(max((before + block - 1) // block, 0), len(queries))
     ahead = min(max((after + block - 1) // block, 0), len(queries))
-    position = torch.arange((back + 1 + ahead) * block, device=query.device)
+    width, rows, length = (back + 1 + ahead) * block, len(queries) * block, key.size(-2)
+    around = [0, 0, back * block, rows - length + ahead * block]
+    keys = torch.nn.functional.pad(key, around).unfold(-2, width, block).mT.unbind(-3)
+    values = torch.nn.functional.pad(value, around).unfold(-2, width, block).mT.unbind(-3)
+    position = torch.arange(width, device=query.device)
     lag = position[back * block : (back + 1) * block].unsqueeze(-1) - position
     near = (lag <= before) & (lag >= -after)
     parts: list[Tensor] = []
     for index in range(len(queries)):
-        first = max(index - back, 0)
-        # torch's fused kernels take exactly two leading dimensions; torch.export takes a scale for a constant
-        q = (queries[index] * scale).flatten(0, -3).unsqueeze(0)
-        k = torch.cat(keys[first : index + ahead + 1], -2).flatten(0, -3).unsqueeze(0)
-        v = torch.cat(values[first : index + ahead + 1], -2).flatten(0, -3).unsqueeze(0)
-        skipped = (first - index + back) * block
-        mask = near[: q.size(-2), skipped : skipped + k.size(-2)]
-        parts.append(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0))
-    return torch.cat(parts, -2).squeeze(0).unflatten(0, leading).squeeze(0)
+        # keys that there are; torch's fused kernels take exactly two leading dimensions, of which one may be repeated
+        start = max(back - index, 0) * block
+        stop = min(width, length + (back - index) * block)
+        k, v = keys[index][..., start:stop, :], values[index][..., start:stop, :]
+        q = queries[index].flatten(0, -4)
+        k = k.expand(leading + [stop - start, k.size(-1)]).flatten(0, -4)
+        v = v.expand(leading + [stop - start, v.size(-1)]).flatten(0, -4)
+        mask = near[: q.size(-2), start:stop]
+        parts.append(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale))
+    out = torch.cat(parts, -2)
+    return out.view(leading + [out.size(-2), out.size(-1)]).squeeze(0).squeeze(0)
 
 
 def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, scale: float) -> Tensor:

@@ -67,8 +67,11 @@ class Contraction(Op):
         rows, columns = (
             tuple(a for a in result.axes if a in operand.type.axes and a not in shared) for operand in operands
         )
-        if (*shared, *rows, *columns) != result.axes and (*shared, *columns, *rows) == result.axes:
-            return self._matmul(emitter, shared, columns, rows, right, left)
+        turned = (*shared, *rows, *columns) != result.axes and (*shared, *columns, *rows) == result.axes
+        # a batch of matrices times a column takes several times as long as a row times the matrices
+        column = len(rows) == 1 and not columns and (bool(shared) or right.type.batched)
+        if turned or column:
+            left, right, rows, columns = right, left, columns, rows
         product = self._matmul(emitter, shared, rows, columns, left, right)
         return move(product, (*shared, *rows, *columns), result.axes)
 

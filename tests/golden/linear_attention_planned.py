@@ -65,6 +65,7 @@ class LinearAttention(nn.Module):
         self.check(q, k, v)
         total = nn.functional.elu(q) + 1
         total_2 = nn.functional.elu(k) + 1
-        contraction = (total @ total_2.sum(dim=-2).unsqueeze(-1)).squeeze(-1)
+        sum_ = total_2.sum(dim=-2)
+        contraction = (sum_.unsqueeze(-2) @ total.transpose(-2, -1)).squeeze(-2)
         # the normaliser divides last and once
         return total @ (total_2.transpose(-2, -1) @ v) / contraction.unsqueeze(-1)
