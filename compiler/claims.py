@@ -19,6 +19,7 @@ from .graph import Node
 from .lowerings.additive import SumOfPairs
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
+from .ops.functions import Exp
 from .plan import Plan
 from .report import Cost, Verdict
 from .scalars import ScalarError, as_size
@@ -171,7 +172,9 @@ def find_culprit(case: Case, fits: Callable[[Poly], bool]) -> tuple[Span, str] |
         span = origin(case, node)
         if isinstance(node.op, FusedSoftmax | SumOfPairs) and span is not None:
             axes = [node.op.query, node.op.key]
-            return span, f"`{describe(node)}` of a value that couples {_axes(axes)} cannot be separated"
+            written = case.plan.origins.get(node, node)
+            said = describe(written if isinstance(written.op, Exp) else node)
+            return span, f"`{said}` of a value that couples {_axes(axes)} cannot be separated"
     for node in heavy:
         coupled = next((o for o in node.inputs if not fits(o.type.volume())), None)
         span = origin(case, node)

@@ -9,7 +9,8 @@ from ..grammar.diagnostics import Diagnostic, Label
 from ..grammar.source import Span
 from .facts.dependence import Dependence
 from .facts.gradients import unreached
-from .facts.hazards import EXPONENT, HALF, Found, Hazard, hazards
+from .facts.hazards import HALF, Found, Hazard, hazards
+from .facts.ratios import EXPONENT
 from .facts.samples import BATCH, length_used, names_batch
 from .formula import Formula
 from .graph import Node

@@ -20,7 +20,6 @@ from .facts.cost import Sequence, measure
 from .formula import Formula
 from .graph import GraphTooLarge
 from .library import MAX_BYTES, Library, read
-from .lowerings.rows import in_rows
 from .notices import notices
 from .plan import Plan, plan
 from .properties import properties
@@ -120,7 +119,7 @@ def check_tree(
         made = plan(formula)
         sequence = Sequence(made.formula)
         written = measure(formula.graph, sequence)
-        compiled = measure(made.graph, sequence, in_rows(made.formula, made.graph))
+        compiled = measure(made.graph, sequence, made.run)
         verdicts, broken = judge(Case(made.formula, made, sequence, compiled), require)
     except SizeError as error:
         large = Diagnostic("AG307", tree.name_span, {"reason": str(error)})

@@ -12,6 +12,7 @@ from math import isfinite
 
 from .facts.cost import Sequence as Counted
 from .facts.ranges import Range, ranges
+from .facts.ratios import RULE, WHY, shifted
 from .formula import Formula
 from .graph import Graph, Node, topological
 from .lowerings import causal, polynomial
@@ -20,10 +21,12 @@ from .lowerings.batches import over_batch
 from .lowerings.fused import FusedSoftmax
 from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
-from .lowerings.rows import ROWS, Group, RowBlocks, groups
+from .lowerings.rows import ROWS, Group, RowBlocks, groups, in_rows
 from .normal import Names, Policy, SumProduct, is_sum, normal_form
+from .ops.arithmetic import Divide, Multiply, Negative
 from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
+from .ops.layout import Rename, Reorder
 from .ops.normalisations import Softmax
 from .ops.reductions import Sum
 from .order import Setting, evaluate, graph_cost, written_cost
@@ -50,12 +53,14 @@ class Plan:
     formula: the typed formula, whose facts also know the axes that the plan introduced.
     origins: for nodes of the plan, the node of the text that they compute or serve.
     steps: what was decided, in the order of the text.
+    run: the graph with what is run in blocks of queries as one operation each; None where that is not asked.
     """
 
     formula: Formula
     graph: Graph
     origins: Mapping[Node, Node]
     steps: tuple[Step, ...]
+    run: Graph | None = None
 
 
 def plan(formula: Formula) -> Plan:
@@ -96,13 +101,15 @@ class _Planner:
         self.formula = formula
         self.builder = formula.builder
         self.sequence = Counted(formula)
-        self.users = _users(formula.graph)
+        self.shifted = shifted(formula)
+        self.graph = self.shifted.graph
+        self.users = _users(self.graph)
         known = {*formula.fixed, *formula.bound, *formula.derived, *formula.introduced, *formula.constants}
         for node in self.users:
             known.update(node.axes)
         self.names = Names(known)
         self.planned: dict[Node, Node] = {}
-        self.origins: dict[Node, Node] = {}
+        self.origins: dict[Node, Node] = dict(self.shifted.origins)
         self.steps: list[Step] = []
         self.sizes: dict[str, float] = {}
         self.coupling: dict[Node, bool] = {}
@@ -113,11 +120,13 @@ class _Planner:
         self.settled: set[Node] = set()  # made by the choice of an order, which is not to be made again
 
     def run(self) -> Plan:
-        for output in self.formula.graph.outputs:
+        for ratio in self.shifted.ratios:
+            self._record(ratio.written, ratio.node, {RULE: WHY})
+        for output in self.graph.outputs:
             self._visit(output)
-        outputs = tuple(over_batch(self.planned[node], node, self.builder) for node in self.formula.graph.outputs)
+        outputs = tuple(over_batch(self.planned[node], node, self.builder) for node in self.graph.outputs)
         names: dict[Node, str] = {}
-        for node, name in (*self.formula.graph.names.items(), *self.called.items()):
+        for node, name in (*self.graph.names.items(), *self.called.items()):
             if node in self.planned:
                 names.setdefault(self.planned[node], name)
         graph = Graph(outputs, names)
@@ -130,10 +139,11 @@ class _Planner:
                 derived[axis] = size
             introduced = formula.introduced.union(self.names.sizes)
             formula = replace(formula, facts=facts, derived=derived, introduced=introduced)
-        for group in groups(formula, graph):
+        blocks = groups(formula, graph)
+        for group in blocks:
             self._record_blocks(group, names)
         steps = tuple(sorted(self.steps, key=lambda step: step.span))
-        return Plan(formula, graph, self.origins, steps)
+        return Plan(formula, graph, self.origins, steps, in_rows(formula, graph, blocks))
 
     def _visit(self, root: Node) -> None:
         """Plan a node and what the plan of it needs; deep chains of names make no deep recursion."""
@@ -259,11 +269,17 @@ class _Planner:
         users = self.users.get(node)
         if users is None or self._local(node) is not None:
             return False
-        return (len(users) == 1 and node not in self.formula.graph.outputs) or self._couples(node)
+        return (len(users) == 1 and node not in self.graph.outputs) or self._couples(node)
 
     def _only_here(self, node: Node) -> bool:
-        users = self.users.get(node)
-        return users is not None and len(users) == 1 and node not in self.formula.graph.outputs
+        """Whether one sum reads a value, and no other, nor its products with other factors."""
+        while True:
+            users = self.users.get(node)
+            if users is None or len(users) != 1 or node in self.graph.outputs:
+                return False
+            [node] = users
+            if not isinstance(node.op, Multiply | Divide | Negative | Reorder | Rename):
+                return True
 
     def _couples(self, node: Node) -> bool:
         """Whether the value itself grows faster than the tokens, or couples the queries of a block with their keys."""
@@ -315,7 +331,7 @@ class _Planner:
         span = self.formula.origins.get(self.origins.get(node, node))
         if span is None:
             return
-        names = {**self.called, **self.formula.graph.names}
+        names = {**self.called, **self.formula.graph.names, **self.graph.names}
         self.steps.append(
             Step(
                 rule=", ".join(reasons),

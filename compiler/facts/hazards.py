@@ -36,10 +36,10 @@ from ..ops.reductions import Product, Sum
 from ..sizes import Facts, Poly
 from .gradients import reached_by_gradients
 from .ranges import Range, ranges
+from .ratios import EXPONENT, shifted
 from .rows import Total, Totals
 
 HALF = 65504.0  # the largest number of float16
-EXPONENT = 11.08  # exp of it is about that
 STEEP = 5  # a power from which on a value as small as 9 leaves float16
 
 
@@ -91,6 +91,9 @@ def hazards(formula: Formula) -> tuple[Found, ...]:
             after = _guarded(each, users)
             if after is not None:
                 found.append(after)
+    if any(each.hazard is Hazard.OVERFLOW and isinstance(each.node.op, Exp) for each in found):
+        computed = set(shifted(formula).graph)
+        found = [each for each in found if each.hazard is not Hazard.OVERFLOW or each.node in computed]
     if any(each.hazard is Hazard.GRADIENT for each in found):
         reached = reached_by_gradients(formula)
         found = [each for each in found if each.hazard is not Hazard.GRADIENT or each.node in reached]

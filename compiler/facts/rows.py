@@ -177,6 +177,16 @@ class Totals:
         return Total.UNKNOWN
 
 
+def _divides(node: Node, users: Mapping[Node, list[Node]]) -> bool:
+    """Whether a value is a denominator and nothing else, which weighs no values."""
+    readers = users[node]
+    return bool(readers) and all(
+        _divides(user, users) if isinstance(user.op, Reorder | Broadcast)
+        else isinstance(user.op, Divide) and user.inputs[1] is node and user.inputs[0] is not node
+        for user in readers
+    )  # fmt: skip
+
+
 def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
     """What weighs values in sums, and results that are maps, in the order of evaluation.
 
@@ -200,7 +210,7 @@ def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
                 say(factor, along, Total.UNKNOWN)
 
     for node in formula.graph:
-        if not isinstance(node.op, Contraction):
+        if not isinstance(node.op, Contraction) or _divides(node, users):
             continue
         axes = frozenset(node.op.axes)
         for weight, value in (node.inputs, node.inputs[::-1]):

@@ -102,9 +102,9 @@ def groups(formula: Formula, graph: Graph) -> tuple[Group, ...]:
     return () if graph is formula.graph else _Finder(formula, graph).run()
 
 
-def in_rows(formula: Formula, graph: Graph) -> Graph:
-    """The graph with every group as one operation."""
-    found = {group.last: group for group in groups(formula, graph)}
+def in_rows(formula: Formula, graph: Graph, known: Sequence[Group] | None = None) -> Graph:
+    """The graph with every group as one operation. known: its groups, where they are known already."""
+    found = {group.last: group for group in (groups(formula, graph) if known is None else known)}
     if not found:
         return graph
     names = dict(graph.names)

@@ -35,6 +35,8 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
     "prf": {("AG522", "x @ omega^T - sum[D](x * x) / 2")},
     # only differences with n >= m may be exponentiated; the text has them all, and selects after
     "selective_ssm": {("AG522", "a * (time - time[N -> M])")},
+    # weights that the caller gives are positive by word only
+    "quadrature_attention": {("AG520", "sum[M](a)")},
     # a power of 15 leaves the range of half precision
     "lssar": {("AG522", "relu((pos(N) + 1) * a - where(pos(N) < warm_rows, 0, 1))")},
 }
