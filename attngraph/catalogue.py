@@ -6,11 +6,13 @@ draw it.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from .description import formula_lines, notes, peaks, quoted, signature, weights
+from .compiler.sizes import Poly, leading
+from .description import counted, formula_lines, notes, peaks, quoted, signature, weights
 from .grammar.latex import latex_formula
 from .snippet import location, one_line
 
@@ -72,7 +74,7 @@ def _costs(report: Report) -> str:
     lines: tuple[tuple[str, Callable[[Cost], str]], ...] = (
         ("time", lambda cost: f"`{cost.order}`"),
         ("memory", lambda cost: f"`{cost.memory_growth}`"),
-        ("operations", lambda cost: f"`{cost.time}`"),
+        ("operations", lambda cost: _size_of(cost.time)),
         ("elements, the largest of", lambda cost: "<br>".join(_peaks(cost, report))),
     )
     for name, shown in lines:
@@ -83,7 +85,15 @@ def _costs(report: Report) -> str:
 
 def _peaks(cost: Cost, report: Report) -> list[str]:
     found, more = peaks(cost, report.formula)
-    return [*(f"`{peak}`" for peak in found), *([f"{more} others at unusual sizes"] if more else [])]
+    return [*map(_size_of, found), *([f"{counted(more, 'other')} at unusual sizes"] if more else [])]
+
+
+_LONG = 160  # characters of a size, beyond which its smaller terms are left out
+
+
+def _size_of(size: Poly) -> str:
+    shown = leading(size) if len(str(size)) > _LONG else size
+    return f"`{shown}`" + (" and smaller terms" if shown != size else "")
 
 
 def _account(report: Report, formula: Formula) -> list[str]:
@@ -154,9 +164,13 @@ def _text(report: Report) -> str:
 
 
 def _uses(report: Report) -> str:
-    """The lines that say what else the formula may call, if it calls anything by such a line."""
-    lines = re.findall(r"^use .*\n", report.source.text, re.MULTILINE)
-    return "".join([*lines, "\n"]) if lines else ""
+    """The `use` lines of the files that the formula calls formulas of."""
+    spans = report.formula.origins.values() if report.formula is not None else ()
+    called = {posixpath.normpath(span.source.name) for span in spans if span.source is not None}
+    folder = posixpath.dirname(report.source.name)
+    lines = re.findall(r'^use "(.*)".*\n', report.source.text, re.MULTILINE)
+    kept = [f'use "{path}"\n' for path in lines if posixpath.normpath(posixpath.join(folder, path)) in called]
+    return "".join([*kept, "\n"]) if kept else ""
 
 
 def _without_docstring(text: str) -> str:

@@ -223,7 +223,7 @@ def _cost_rows(title: str, cost: Cost, formula: Formula | None) -> list[tuple[st
     shown = [str(peak) for peak in found]
     # where sizes decide which moment is the fullest, those that can be are listed
     memory = f"{shown[0]} elements" if len(shown) == 1 else f"the largest of {'; '.join(shown)} elements"
-    memory += f"; {more} others at unusual sizes" if more else ""
+    memory += f"; {counted(more, 'other')} at unusual sizes" if more else ""
     return [
         (f"time, {title}", cost.order, f"{cost.time} operations"),
         (f"memory, {title}", cost.memory_growth, memory),

@@ -513,6 +513,12 @@ def at_most(small: Poly, large: Poly) -> bool:
     return True
 
 
+def leading(size: Poly) -> Poly:
+    """The terms of a size that no other has as a factor: what is left of `N*D + N + D` is `N*D`."""
+    kept = {m: c for m, c in size.terms.items() if not any(m != other and _is_factor(m, other) for other in size.terms)}
+    return Poly(kept)
+
+
 def _is_factor(small: Monomial, large: Monomial) -> bool:
     """Whether what a monomial has beyond another one is at least 1."""
     powers = dict(large)
@@ -522,9 +528,11 @@ def _is_factor(small: Monomial, large: Monomial) -> bool:
 
 
 def _is_count(factor: str) -> bool:
-    """Whether a factor of a monomial is at least 1: an axis, or a number of blocks."""
+    """Whether a factor of a monomial is at least 1: an axis, a number of blocks, a maximum with 1."""
     if not isinstance(factor, Atom):
         return True
+    if factor.function == "max":
+        return any((size.as_number() or 0) >= 1 for size in factor.arguments)
     return factor.function == "ceil" and all(c > 0 for size in factor.arguments for c in size.terms.values())
 
 

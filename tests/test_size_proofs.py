@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attngraph.compiler.pipeline import check_source
-from attngraph.compiler.sizes import NO_FACTS, Facts, Poly, Truth, at_most
+from attngraph.compiler.sizes import NO_FACTS, Facts, Poly, Truth, at_most, leading
 from attngraph.grammar.source import Source
 
 N, M = Poly.symbol("N"), Poly.symbol("M")
@@ -108,3 +108,12 @@ def test_at_most_compares_terms_with_larger_ones() -> None:
     assert at_most(M, M * Poly.function("ceil", N / M))
     assert not at_most(M, M * Poly.function("log", N))
     assert not at_most(N, N / M)
+
+
+def test_leading_terms() -> None:
+    ceil = Poly.function("ceil", N / M)
+    assert leading(N * M * 2 + N * 5 + M + 3) == N * M * 2
+    assert leading(N * 2 + M) == N * 2 + M
+    assert leading(ceil * M + M) == ceil * M
+    assert leading(N / M + N) == N
+    assert leading(N / M + M) == N / M + M

@@ -122,7 +122,8 @@ ELSEWHERE: tuple[tuple[str, type[Op]], ...] = (
 
 #: Operations without a gradient: comparisons, choices, whole numbers.
 STEPS = (
-    arithmetic.Modulo, functions.StopGradient, logic.Equal, logic.GreaterEqual, ordering.Top, ordering.TopPositions, reductions.ArgMax,
+    arithmetic.Modulo, functions.StopGradient, logic.Equal, logic.GreaterEqual, ordering.Top, ordering.TopPositions,
+    reductions.ArgMax,
 )  # fmt: skip
 
 
