@@ -22,7 +22,9 @@ def is_new(state: Tensor) -> bool:
 
 def fits(state: Tensor, shape: list[int]) -> bool:
     """Whether a state is new or ends in these sizes: -1 stands for any, and 1 fits all."""
-    last = list(state.shape[-len(shape) :])
+    last = list(state.shape)[-len(shape) :]
+    if last == shape:
+        return True
     if len(last) < len(shape):
         return state.numel() == 0
     for i in range(len(shape)):
