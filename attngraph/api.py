@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .compiler.equivalence import Equivalence
 
 Target = Literal["eager", "torchscript", "inductor", "flex", "export", "aoti", "onnx"]
-Form = Literal["auto", "dense", "linear", "chunked", "recurrent"]
+Form = Literal["auto", "dense", "linear", "chunked", "recurrent", "associative"]
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def compile(
         that it cannot carry.
     form: auto is what the compiler finds best. dense evaluates the text as it stands. linear, chunked and recurrent
         insist that it is that: time and memory linear in the sequence, chunks with a carried state, or position by
-        position with a state of fixed size.
+        position with a state of fixed size. associative computes every `scan` along the sequence at all positions at
+        once, where its updates are linear in its states.
 
     The module takes the formula's inputs by position or name. Each is a tensor whose last
     dimensions are the declared axes; dimensions in front are batch axes, which broadcast. It

@@ -405,7 +405,7 @@ def _crossover(crossover: Crossover) -> str:
 
     others = f" at {' = '.join((*crossover.others, str(TYPICAL)))}" if crossover.others else ""
     if crossover.length is None:
-        return f"the plan does more operations than the text as written{others}, and moves fewer elements"
+        return f"the plan does more operations than the text as written{others}: it saves elements moved, or calls"
     if crossover.length <= 1:
         return f"the plan does fewer operations than the text as written at every length{others}"
     return f"the plan does fewer operations than the text as written from {lengths} = {crossover.length} on{others}"

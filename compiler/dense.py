@@ -9,7 +9,9 @@ from dataclasses import replace
 from .graph import Builder, Node, topological
 from .lowerings.additive import FUNCTIONS, SumOfPairs
 from .lowerings.causal import CausalScan, GatedPrefix, RunningLevel
+from .lowerings.feedback import CausalFeedback
 from .lowerings.fused import FusedSoftmax
+from .lowerings.linear import LinearRecurrence
 from .lowerings.local import BandedSoftmax, WindowedSoftmax
 from .lowerings.polynomial import PolynomialScan, PolynomialSum
 from .lowerings.prefix import PrefixSoftmax
@@ -25,7 +27,7 @@ from .ops.normalisations import Softmax
 from .ops.pairs import Maximum
 from .ops.reductions import Sum
 from .ops.selection import Take
-from .scan import Region, Scan
+from .scan import Argument, Region, Scan, part_of
 from .sizes import Poly
 
 
@@ -210,12 +212,55 @@ def _toeplitz(node: Node, operands: list[Node], builder: Builder) -> Node:
     return _sum(builder, make(Multiply(), matrix, operands[1]), (op.key,))
 
 
+def _linear_recurrence(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, LinearRecurrence)
+    make, kind = builder.make, node.type.kind
+
+    def given(name: str, operand: Node) -> Node:
+        axes = tuple(axis for axis in operand.axes if axis != op.axis)
+        return make(Argument(name, operand.type.kind, axes, operand.type.batched))
+
+    before = make(Argument("before", kind, op.features, node.type.batched))
+    scale, addend = given("scale", operands[0]), given("addend", operands[1])
+    after = make(Add(), make(Multiply(), scale, before), addend)
+    step = Region((before, scale, addend), (_laid_out(after, before, builder),) * 2)
+    start = operands[2] if len(operands) > 2 else make(Broadcast(op.features), make(Literal(0.0)))
+    scan = make(Scan(op.axis, 1, 2, step), start, *operands[:2])
+    assert isinstance(scan.op, Scan)
+    return make(part_of(scan.op, 1), scan)
+
+
+def _causal_feedback(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, CausalFeedback)
+    make = builder.make
+    names = ("reading", "direction", "value", "level", "earlier")[: len(operands)]
+    features = (*op.batch, op.inner, *op.outer)
+    state = make(Argument("sums", node.type.kind, features, node.type.batched))
+    given: list[Node] = []
+    for name, operand in zip(names, operands, strict=True):
+        axes = tuple(axis for axis in operand.axes if axis != op.axis)
+        given.append(make(Argument(name, operand.type.kind, axes, operand.type.batched)))
+    reading, direction, value, *levels = given
+    added = make(Add(), value, make(Sum((op.inner,)), make(Multiply(), reading, state)))
+    kept = make(Multiply(), make(Exp(), make(Subtract(), *levels)), state) if levels else state
+    after = make(Add(), kept, make(Multiply(), direction, added))
+    step = Region((state, *given), (_laid_out(after, state, builder), added))
+    start = make(Broadcast(features), make(Literal(0.0)))
+    scan = make(Scan(op.axis, 1, len(given), step), start, *operands)
+    assert isinstance(scan.op, Scan)
+    return make(part_of(scan.op, 1), scan)
+
+
 _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     CausalScan: _causal_scan,
     RunningLevel: _running_level,
     GatedPrefix: _gated_prefix,
     PolynomialScan: _polynomial,
     PolynomialSum: _polynomial,
+    CausalFeedback: _causal_feedback,
+    LinearRecurrence: _linear_recurrence,
     PrefixSoftmax: _prefix_softmax,
     FusedSoftmax: _fused_softmax,
     SumOfPairs: _sum_of_pairs,

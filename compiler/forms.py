@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..grammar.source import Span
+from .associative import recurrences, unsafe
 from .claims import Case, find_culprit, origin, past
 from .errors import CompileError
 from .facts.cost import Sequence, measure
@@ -13,11 +14,12 @@ from .facts.dependence import Dependence
 from .facts.gradients import cancelled, unreached
 from .facts.mixing import only_statistics, twins
 from .facts.state import State, state
+from .facts.updates import Declined
 from .formula import Formula
 from .graph import Node
 from .lowerings.lowering import Lowering
 from .lowerings.rows import in_rows
-from .plan import Plan, for_constants
+from .plan import Plan, associative, for_constants, of_text, stepwise
 from .recurrence import Recurrence, Refusal, recurrence, remembered
 from .report import Report
 from .scope import did_you_mean
@@ -27,7 +29,7 @@ from .sizes import Poly
 TYPICAL = 64  # elements of an axis that is not counted
 LONGEST = 2**24  # tokens up to which a crossover is looked for
 #: What `choose` takes.
-FORMS = ("auto", "dense", "linear", "chunked", "recurrent")
+FORMS = ("auto", "dense", "linear", "chunked", "recurrent", "associative")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Form:
     text: what it costs or how it is done; for one that is missing why, with the place of the culprit.
     """
 
-    name: str  # dense, linear, chunked, recurrent
+    name: str  # dense, linear, chunked, recurrent, associative
     exists: bool
     text: str
     span: Span | None = None
@@ -58,7 +60,7 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Account:
-    """forms: dense, linear, chunked and recurrent, in this order.
+    """forms: dense, linear, chunked and recurrent, in this order; then associative, where the text has a recurrence.
 
     crossover: None where the plan does as many operations as the text.
     causal: why the formula is not causal, with the place; None if it is, or has no sequence axis.
@@ -101,8 +103,9 @@ def account(report: Report) -> Account | None:
     pieces = recurrence(formula, graph)
     gone, nearly = (_gone(formula, guards=guards) for guards in (False, True))
     dense = Form("dense", True, f"the text as it stands: time {written.order}, memory {written.memory_growth}")
+    forms = (dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept, pieces))
     return Account(
-        forms=(dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept, pieces)),
+        forms=(*forms, *_associative(case)),
         crossover=None if written.time == compiled.time else _crossover(case, written.time, compiled.time),
         causal=causal,
         mixing=mixing,
@@ -125,7 +128,8 @@ def choose(report: Report, form: str, consts: Mapping[str, int | float] | None =
     """The report of a formula without mistakes, with the plan that has a form, for these constants.
 
     form: `auto` is the plan as it is; dense is the text as written; linear, chunked and recurrent are the plan if it
-        is that.
+        is that, recurrent with the steps of a `scan` as the text has them; associative is the plan in which no `scan`
+        along the sequence goes from step to step.
     Errors: CompileError for a form that there is not, with the reason and the place.
     """
     if form not in FORMS:
@@ -141,9 +145,10 @@ def choose(report: Report, form: str, consts: Mapping[str, int | float] | None =
         report = _for_constants(report, consts)
     found = account(report)
     assert found is not None
-    [known] = [each for each in found.forms if each.name == form]
+    missing = Form(form, False, "there is no `scan` along the sequence")
+    known = next((each for each in found.forms if each.name == form), missing)
     if known.exists:
-        return report
+        return _with_scans(report, form)
     place = ""
     if known.span is not None:
         line, column = report.source.position(known.span.start)
@@ -153,6 +158,20 @@ def choose(report: Report, form: str, consts: Mapping[str, int | float] | None =
     if found.causal is not None and known.span == found.causal[1]:
         reason += f": {found.causal[0]}"
     raise CompileError(f"{report.name} has no {form} form: {reason}{place}")
+
+
+def _with_scans(report: Report, form: str) -> Report:
+    """The report with the plan in which recurrences have a form, where that is another one."""
+    assert report.formula is not None
+    if form not in ("recurrent", "associative") or not recurrences(report.formula):
+        return report
+    text = of_text(report.formula)
+    made = stepwise(text) if form == "recurrent" else associative(text)
+    assert isinstance(made, Plan), "a form that exists"
+    cost = measure(made.graph, Sequence(made.formula), in_rows(made.formula, made.graph))
+    return replace(
+        report, formula=made.formula, plan=made.graph, compiled=cost, steps=made.steps, origins=made.origins
+    )
 
 
 def _for_constants(report: Report, consts: Mapping[str, int | float]) -> Report:
@@ -215,6 +234,29 @@ def _recurrent(
         return Form("recurrent", True, "without a state: every position is computed by itself")
     size = case.formula.facts.canonical(kept.size)
     return Form("recurrent", True, f"position by position, with a state of {size} elements")
+
+
+def _associative(case: Case) -> Iterator[Form]:
+    """The form in which all positions of the recurrences are computed at once, if the text has any."""
+    scans = recurrences(case.formula)
+    if not scans:
+        return
+    text = of_text(case.formula)
+    made = associative(text)
+    if isinstance(made, Declined):
+        place = None if made.culprit is None else origin(case, made.culprit)
+        yield Form("associative", False, made.reason, place)
+        return
+    if not recurrences(case.formula, case.plan.graph):
+        rules = dict.fromkeys(node.op.rule for node in case.plan.graph if isinstance(node.op, Lowering))
+        yield Form("associative", True, f"as compiled, by {' and '.join(rules) or 'values at all positions'}")
+        return
+    cost = measure(made.graph, Sequence(made.formula), in_rows(made.formula, made.graph))
+    held = f"time {cost.time}, memory {' or '.join(map(str, cost.memory))}"
+    reason = next((found for scan in scans if (found := unsafe(text, scan)) is not None), None)
+    place = None if reason is None or reason.culprit is None else origin(case, reason.culprit)
+    words = reason.reason if reason is not None else "at the sizes that models have, steps are less work"
+    yield Form("associative", True, f"on request, in {held}; not taken: {words}", place)
 
 
 # -- the crossover ---------------------------------------------------------------------------------

@@ -6,13 +6,15 @@ evaluated in the cheapest order; everything else stays as the text has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
+from .associative import Way, recurrences, unsafe, without_steps
 from .facts.cost import Sequence as Counted
 from .facts.ranges import Range, ranges
 from .facts.ratios import RULE, WHY, shifted
+from .facts.updates import Declined
 from .formula import Formula
 from .graph import Graph, Node, topological
 from .lowerings import causal, polynomial
@@ -29,7 +31,7 @@ from .ops.cumulative import CumulativeSum
 from .ops.layout import Rename, Reorder
 from .ops.normalisations import Softmax
 from .ops.reductions import Sum
-from .order import Setting, evaluate, graph_cost, written_cost
+from .order import BATCH, TRAFFIC, Setting, evaluate, graph_cost, written_cost
 from .render import text
 from .report import Step
 from .scan import Region, Scan, deep
@@ -42,6 +44,8 @@ ORDER = (
 )
 RUNNING_SUM = ("running sum", "under a causal mask, a sum over earlier positions extends the one before")
 CLEARLY = 4.0  # how much cheaper blocks must be than an algorithm of the portfolio
+CALL = 8_000.0  # operations on numbers that a call of torch is worth: about 5 microseconds on a CPU
+TYPICAL_SEQUENCE, TYPICAL_SIZE = 4096.0, 64.0  # of a sequence and of other axes, where work with steps is compared
 SEQUENCE_SIZE = 2.0**20
 OTHER_SIZE = 48.0
 
@@ -64,8 +68,88 @@ class Plan:
 
 
 def plan(formula: Formula) -> Plan:
-    """The cheapest evaluation that the compiler knows, by growth first."""
+    """The cheapest evaluation that the compiler knows, by growth first.
+
+    A recurrence that is linear in its states is computed at all positions where that is less work, and where it cannot
+    overflow earlier than its steps do.
+    """
+    best = stepwise(formula)
+    scans = recurrences(formula)
+    return _together(formula, [scan for scan in scans if unsafe(formula, scan) is None], best) if scans else best
+
+
+def stepwise(formula: Formula) -> Plan:
+    """The cheapest evaluation in which recurrences go from step to step."""
     return _Planner(formula).run()
+
+
+def associative(formula: Formula) -> Plan | Declined:
+    """The cheapest evaluation in which no recurrence goes from step to step along a sequence, or why there is none."""
+    ways: dict[Node, Way] = {}
+    for scan in recurrences(formula):
+        tried = {way: without_steps(formula, {scan: way}) for way in Way}
+        fits = [way for way, made in tried.items() if not isinstance(made, Declined)]
+        if not fits:
+            return next(made for made in reversed(tried.values()) if isinstance(made, Declined))
+        ways[scan] = fits[0]
+    made = _planned(formula, ways)
+    assert made is not None, "each recurrence can be rewritten by itself"
+    return _together(formula, list(ways), made, ways)
+
+
+def _together(formula: Formula, scans: Sequence[Node], best: Plan, ways: Mapping[Node, Way] | None = None) -> Plan:
+    """The plan of least work, trying for one recurrence after the other to compute it at all positions."""
+    chosen, least = dict(ways or {}), work(best)
+    for scan in scans:
+        for way in Way:
+            tried = {**chosen, scan: way}
+            made = None if tried == chosen else _planned(formula, tried)
+            if made is not None and work(made) < least:
+                best, least, chosen = made, work(made), tried
+    return best
+
+
+def _planned(formula: Formula, ways: Mapping[Node, Way]) -> Plan | None:
+    rewritten = without_steps(formula, ways)
+    if isinstance(rewritten, Declined):
+        return None
+    planner = _Planner(rewritten.formula)
+    planner.origins.update(rewritten.origins)
+    made = planner.run()
+    pairs = zip(made.graph.outputs, formula.graph.outputs, strict=True)
+    graph = replace(made.graph, outputs=tuple(over_batch(now, text, formula.builder) for now, text in pairs))
+    steps = tuple(sorted((*rewritten.steps, *made.steps), key=lambda step: step.span))
+    return replace(made, formula=replace(made.formula, graph=formula.graph), graph=graph, steps=steps)
+
+
+def work(made: Plan) -> float:
+    """What evaluating a plan takes at sizes of the kind that models have, in operations.
+
+    An operation of torch costs about as much as CALL operations on numbers, whatever it does: that is what a recurrence
+    pays at every step.
+    """
+    sequence = Counted(made.formula)
+    canonical = made.formula.facts.canonical
+    known = {name: max(1.0, float(value)) for name, value in made.formula.constants.items()}
+
+    def at(size: Poly) -> float:
+        size = canonical(size)
+        sizes = {s: TYPICAL_SEQUENCE if s in sequence.names else TYPICAL_SIZE for s in size.symbols()}
+        return size.evaluate(sizes | {s: known[s] for s in size.symbols() if s in known})
+
+    def cost(nodes: Iterable[Node], steps: float) -> float:
+        total = 0.0
+        for node in nodes:
+            operands = [operand.type for operand in node.inputs]
+            if isinstance(node.op, Scan):
+                total += cost(node.op.step.nodes(), steps * at(Poly.symbol(node.op.axis)))
+            elif node.inputs and not node.op.is_view() and (node.axes or node.type.batched):
+                moved = node.type.volume() + node.op.workspace(node.type, *operands)
+                batch = BATCH if node.type.batched else 1.0
+                total += steps * (CALL + batch * (at(node.op.flops(node.type, *operands)) + TRAFFIC * at(moved)))
+        return total
+
+    return cost(made.graph.nodes(), 1.0)
 
 
 def _users(graph: Graph) -> dict[Node, list[Node]]:
@@ -75,6 +159,12 @@ def _users(graph: Graph) -> dict[Node, list[Node]]:
         for operand in (*node.inputs, *node.op.inside()):
             users[operand].append(node)
     return users
+
+
+def of_text(formula: Formula) -> Formula:
+    """The formula without the axes that a plan added."""
+    derived = {axis: size for axis, size in formula.derived.items() if axis not in formula.introduced}
+    return replace(formula, derived=derived)
 
 
 def for_constants(
@@ -88,8 +178,7 @@ def for_constants(
     }
     if not other or not all(map(isfinite, other.values())):
         return formula, graph, steps
-    derived = {axis: size for axis, size in formula.derived.items() if axis not in formula.introduced}
-    text = replace(formula, derived=derived)
+    text = of_text(formula)
     if graph is formula.graph:
         return text, graph, steps
     made = plan(replace(text, constants={**formula.constants, **other}))

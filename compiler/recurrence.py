@@ -32,7 +32,7 @@ from .ops.leaves import Input, Position, Size
 from .ops.ordering import Top
 from .ops.selection import Shift, Slice, Windows
 from .scan import Scan, deep
-from .sizes import Poly
+from .sizes import Poly, Truth
 
 #: Fields of operations that are names of something else than axes.
 _NO_AXES = frozenset({"kernel", "name", "given"})
@@ -122,11 +122,16 @@ def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
 
 
 def _of_whole_sequences(formula: Formula, graph: Graph) -> bool:
-    """Whether a plan has axes that the text has not and that grow: lags of a transform, blocks of queries."""
-    canonical = formula.facts.canonical
+    """Whether a plan has axes that the text has not and that grow: lags of a transform, blocks of queries.
+
+    A copy of an axis of the sequence is none of them.
+    """
+    canonical, equal = formula.facts.canonical, formula.facts.equal
     counted = {s for axis in formula.sequence for s in canonical(Poly.symbol(axis)).symbols()}
     counted -= formula.constants.keys()
     made = {axis for node in graph for axis in node.axes} - {axis for node in formula.graph for axis in node.axes}
+    own = [Poly.symbol(axis) for axis in formula.sequence]
+    made = {axis for axis in made if all(equal(Poly.symbol(axis), size) is not Truth.YES for size in own)}
     return any(canonical(Poly.symbol(axis)).symbols() & counted for axis in made)
 
 

@@ -13,6 +13,7 @@ from .ops.contraction import Contraction, matmul
 from .ops.layout import Broadcast, Rename, Reorder
 from .ops.leaves import Declared, Literal, Position, Size
 from .ops.logic import Not
+from .scan import Argument
 from .sizes import Poly
 
 MAX_DEPTH = 40
@@ -56,6 +57,8 @@ def expression(node: Node, operands: list[ast.Expression]) -> ast.Expression:
         case Position(axis):
             return ast.Call("pos", None, (ast.Name(axis),))
         case Declared(name):
+            return ast.Name(name)
+        case Argument(name):
             return ast.Name(name)
         case Negative():
             return ast.Unary("-", operands[0])

@@ -227,6 +227,117 @@ def polynomial_sum(
     return without_ones(out, normalise).to(query.dtype)
 
 
+def linear_recurrence(rate: Tensor, value: Tensor, start: Tensor | None, dim: int) -> Tensor:
+    """out[n] = rate[n] * out[n - 1] + value[n] along a dimension, counted from the end; out[-1] = start, or 0.
+
+    The number of operations must not depend on the length: groups of 16, groups of those, and what is left by doubling,
+    2 ** 20 of them at most. Groups are at least two, the last ones filled up with repeated positions that nobody reads.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    kind, length = value.dtype, value.size(dim)
+    rate, value = rate.to(wide), value.to(wide)
+    first = torch.zeros_like(value.select(dim, 0)) if start is None else start.to(wide)
+    first = first.unsqueeze(dim)
+    value = torch.broadcast_tensors(value, rate, first)[0]
+    shape = [-1] + [1] * (-dim - 1)
+    composed: list[Tensor] = []
+    sums: list[Tensor] = []
+    for _ in range(2):
+        count = (value.size(dim) + 15) // 16 + 1
+        rows = torch.arange(count * 16, device=value.device).clamp(max=value.size(dim) - 1)
+        rates = rate.index_select(dim, rows).unflatten(dim, (count, 16))
+        values = value.index_select(dim, rows).unflatten(dim, (count, 16))
+        rate, value = rates.select(dim, 0), values.select(dim, 0)
+        some_rates, some_values = [rate], [value]
+        for index in range(1, 16):
+            value = torch.addcmul(values.select(dim, index), rates.select(dim, index), value)
+            rate = rates.select(dim, index) * rate
+            some_rates.append(rate)
+            some_values.append(value)
+        composed.append(torch.stack(some_rates, dim))
+        sums.append(torch.stack(some_values, dim))
+    group = torch.arange(value.size(dim), device=value.device)
+    for power in range(20):
+        rows, none = (group - 2**power).clamp(min=0), (group < 2**power).view(shape)
+        value = torch.addcmul(value, rate, value.index_select(dim, rows).masked_fill(none, 0.0))
+        rate = rate * rate.index_select(dim, rows).masked_fill(none, 1.0)
+    out = torch.addcmul(value, rate, first)
+    for level in (1, 0):
+        # a group begins where the one before it ends
+        group = torch.arange(sums[level].size(dim - 1), device=value.device)
+        before = out.index_select(dim, (group - 1).clamp(min=0))
+        before = torch.where((group == 0).view(shape), first, before).unsqueeze(dim)
+        out = torch.addcmul(sums[level], composed[level], before).flatten(dim - 1, dim)
+    return out.narrow(dim, 0, length).to(kind)
+
+
+def affine_states(matrix: Tensor, offset: Tensor) -> Tensor:
+    """out[g] = matrix[g - 1] out[g - 1] + offset[g - 1], out[0] = 0, for [G, F, F] and [G, F, E].
+
+    Groups of 16 are composed, and what is left by doubling, 2 ** 20 of them at most.
+    """
+    length = offset.size(-3)
+    count = (length + 15) // 16 + 1
+    rows = torch.arange(count * 16, device=offset.device).clamp(max=length - 1)
+    steps = matrix.index_select(-3, rows).unflatten(-3, (count, 16))
+    adds = offset.index_select(-3, rows).unflatten(-3, (count, 16))
+    a, b = steps.select(-3, 0), adds.select(-3, 0)
+    some_a, some_b = [a], [b]
+    for index in range(1, 16):
+        step = steps.select(-3, index)
+        a, b = torch.matmul(step, a), torch.matmul(step, b) + adds.select(-3, index)
+        some_a.append(a)
+        some_b.append(b)
+    group = torch.arange(count, device=offset.device)
+    one = torch.eye(matrix.size(-1), dtype=matrix.dtype, device=matrix.device)
+    for power in range(20):
+        rows, none = (group - 2**power).clamp(min=0), (group < 2**power).unsqueeze(-1).unsqueeze(-1)
+        b = b + torch.matmul(a, b.index_select(-3, rows).masked_fill(none, 0.0))
+        a = torch.matmul(a, torch.where(none, one, a.index_select(-3, rows)))
+    before = b.index_select(-3, (group - 1).clamp(min=0)).masked_fill((group == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
+    out = torch.stack(some_b, -3) + torch.matmul(torch.stack(some_a, -3), before.unsqueeze(-3))
+    last = out.flatten(-4, -3).narrow(-3, 0, length)
+    return torch.cat([torch.zeros_like(last[..., :1, :, :]), last[..., :-1, :, :]], -3)
+
+
+def causal_feedback(
+    reading: Tensor, direction: Tensor, value: Tensor, level: Tensor | None, before: Tensor | None, chunk: int
+) -> Tensor:
+    """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
+
+    level, before: [..., N]; the weight is exp(before[n] - level[m]), or 1 without them. Every chunk is a linear
+    function of the state before it, which its rows are solved for one after the other in all chunks together; chunks
+    of 16.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    ends = torch.zeros_like(value[..., :1], dtype=wide) if level is None else level.to(wide).unsqueeze(-1)
+    starts = ends if before is None else before.to(wide).unsqueeze(-1)
+    columns = value.size(-1)
+    w, u = in_chunks(reading.to(wide), 16), in_chunks(direction.to(wide), 16)
+    x, c, b = in_chunks(value.to(wide), 16), in_chunks(ends, 16), in_chunks(starts, 16)
+    end = c[..., -1:, :]
+    position = torch.arange(16, device=value.device)
+    difference = (b - c.mT).masked_fill(position.unsqueeze(-1) <= position, -float("inf"))
+    inside = torch.matmul(w, u.mT) * torch.exp(difference)
+    early = w * torch.exp(since_previous(b, end.squeeze(-2)))
+    leading = torch.broadcast_tensors(x[..., :1], early[..., :1], inside[..., :1])[0].shape[:-1]
+    both = torch.cat([x.expand(leading + x.shape[-1:]), early.expand(leading + early.shape[-1:])], -1)
+    rows = [both[..., :1, :]]
+    for index in range(1, 16):
+        solved = torch.cat(rows, -2)
+        rows.append(both[..., index : index + 1, :] + torch.matmul(inside[..., index : index + 1, :index], solved))
+    solved = torch.cat(rows, -2)
+    late = (u * torch.exp(end - c)).mT
+    one = torch.eye(w.size(-1), dtype=wide, device=value.device)
+    group = torch.arange(end.size(-3), device=value.device)
+    previous = end.index_select(-3, (group - 1).clamp(min=0))
+    previous = previous.masked_fill((group == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
+    step = torch.matmul(late, solved[..., columns:]) + torch.exp(end - previous) * one
+    state = affine_states(step, torch.matmul(late, solved[..., :columns]))
+    out = solved[..., :columns] + torch.matmul(solved[..., columns:], state)
+    return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
 def sum_of_pairs(query: Tensor, key: Tensor, weight: Tensor, function: str, rows: int) -> Tensor:
     """out[n, m] = sum over a of weight[a] f(query[n, a] + key[m, a]), for [N, A], [M, A], [A]."""
     value = pointwise(query.unsqueeze(-2) + key.unsqueeze(-3), function)

@@ -306,6 +306,106 @@ def gated_prefix_chunks(
     return torch.cat(parts, -2), state, last
 
 
+def linear_recurrence(rate: Tensor, value: Tensor, start: Tensor | None, dim: int) -> Tensor:
+    """out[n] = rate[n] * out[n - 1] + value[n] along a dimension, counted from the end; out[-1] = start, or 0."""
+    return linear_groups(rate, value, start, dim).to(value.dtype)
+
+
+def linear_groups(rate: Tensor, value: Tensor, start: Tensor | None, dim: int) -> Tensor:
+    """`linear_recurrence`, in float32 where the operands are half precision.
+
+    Positions in groups of 16, whose steps are composed one after the other, in all groups at the same time; then
+    groups in groups of 16, and so on; at last what comes into a group is added. Time 6 N; nothing is divided.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    rate, value = rate.to(wide), value.to(wide)
+    first = torch.zeros_like(value.select(dim, 0)) if start is None else start.to(wide)
+    first = first.unsqueeze(dim)
+    value = torch.broadcast_tensors(value, rate, first)[0]
+    composed: list[Tensor] = []  # of the positions of a group up to each: the coefficient
+    sums: list[Tensor] = []  # and the offset
+    lengths: list[int] = []
+    while value.size(dim) > 16:
+        length = value.size(dim)
+        count = (length + 15) // 16
+        ends = [0] * (-2 * dim - 1) + [count * 16 - length]
+        rates = torch.nn.functional.pad(rate, ends).unflatten(dim, (count, 16)).unbind(dim)
+        values = torch.nn.functional.pad(value, ends).unflatten(dim, (count, 16)).unbind(dim)
+        rate, value = rates[0], values[0]
+        some_rates, some_values = [rate], [value]
+        for index in range(1, 16):
+            value = torch.addcmul(values[index], rates[index], value)
+            rate = rates[index] * rate
+            some_rates.append(rate)
+            some_values.append(value)
+        composed.append(torch.stack(some_rates, dim))
+        sums.append(torch.stack(some_values, dim))
+        lengths.append(length)
+    rates, values = rate.unbind(dim), value.unbind(dim)
+    state = first.squeeze(dim)
+    states: list[Tensor] = []
+    for index in range(len(values)):
+        state = torch.addcmul(values[index], rates[index], state)
+        states.append(state)
+    out = torch.stack(states, dim)
+    first = first.expand(out.narrow(dim, 0, 1).shape)
+    for level in range(len(sums) - 1, -1, -1):
+        before = torch.cat([first, out.narrow(dim, 0, out.size(dim) - 1)], dim).unsqueeze(dim)
+        out = torch.addcmul(sums[level], composed[level], before).flatten(dim - 1, dim).narrow(dim, 0, lengths[level])
+    return out
+
+
+def causal_feedback(
+    reading: Tensor, direction: Tensor, value: Tensor, level: Tensor | None, before: Tensor | None, chunk: int
+) -> Tensor:
+    """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
+
+    level, before: [..., N]; the weight is exp(before[n] - level[m]), or 1 without them.
+    """
+    return feedback_chunks(reading, direction, value, level, before, None, None, chunk)[0]
+
+
+def feedback_chunks(
+    reading: Tensor,
+    direction: Tensor,
+    value: Tensor,
+    level: Tensor | None,
+    before: Tensor | None,
+    state: Tensor | None,
+    last: Tensor | None,
+    chunk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`causal_feedback` of positions after those that `state` sums up, what sums up all of them, and the last level.
+
+    Inside a chunk a triangular system is solved; only differences of levels with n > m are exponentiated.
+    state, and the second result: the sum of direction[m] out[m]^T, [F, E], seen from the last position; last: the
+    level there, [1, 1].
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    ends = torch.zeros_like(value[..., :1], dtype=wide) if level is None else level.to(wide).unsqueeze(-1)
+    starts = ends if before is None else before.to(wide).unsqueeze(-1)
+    sums = torch.matmul(direction[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if state is None else state
+    known = torch.zeros_like(starts[..., :1, :]) if last is None else last
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    readings, directions = torch.split(reading.to(wide), chunk, -2), torch.split(direction.to(wide), chunk, -2)
+    values = torch.split(value.to(wide), chunk, -2)
+    levels, earlier = torch.split(ends, chunk, -2), torch.split(starts, chunk, -2)
+    parts: list[Tensor] = []
+    for index in range(len(values)):
+        w, u, c, b = readings[index], directions[index], levels[index], earlier[index]
+        out = values[index] + torch.matmul(w * torch.exp(b - known), sums)
+        size = w.size(-2)
+        if size > 1:
+            hidden = torch.ones([size, size], dtype=torch.bool, device=w.device).triu()
+            inside = torch.matmul(w, u.mT) * torch.exp((b - c.mT).masked_fill(hidden, -float("inf")))
+            out = torch.linalg.solve_triangular(-inside, out, upper=False, unitriangular=True)
+        parts.append(out)
+        end = c[..., -1:, :]
+        sums = sums * torch.exp(end - known) + torch.matmul((u * torch.exp(end - c)).mT, out)
+        known = end
+    return torch.cat(parts, -2).to(value.dtype), sums, known
+
+
 def running_level(gates: Tensor, dim: int) -> Tensor:
     """The running sum along a dimension, in float32 where the gates are half precision."""
     wide = torch.float32 if gates.dtype in (torch.float16, torch.bfloat16) else gates.dtype

@@ -11,7 +11,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kernels import banded_attention, causal_chunks, decayed_chunks, gated_chunks, gated_prefix_chunks, prefix_chunks
+from .kernels import (
+    banded_attention,
+    causal_chunks,
+    decayed_chunks,
+    feedback_chunks,
+    gated_chunks,
+    gated_prefix_chunks,
+    linear_groups,
+    prefix_chunks,
+)
 from .polynomials import choices_and_weights, count_of_choices, monomials, polynomial_chunks, with_ones, without_ones
 
 
@@ -267,6 +276,39 @@ def gated_prefix_from(
         before = before * torch.exp(level - last)
     after = before + value.to(wide)
     return (after if offset == 0 else before).to(value.dtype), after, level
+
+
+def linear_recurrence_from(
+    rate: Tensor, value: Tensor, start: Tensor | None, state: Tensor, dim: int
+) -> tuple[Tensor, Tensor]:
+    """`linear_recurrence` of a piece, and its last element."""
+    before = start if is_new(state) else state.squeeze(dim)
+    if value.size(dim) > 1:
+        out = linear_groups(rate, value, before, dim)
+        return out.to(value.dtype), out.narrow(dim, -1, 1)
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    rate, out = rate.to(wide), value.to(wide)
+    if before is None:
+        out = out + torch.zeros_like(rate)
+    else:
+        out = torch.addcmul(out, rate, before.to(wide).unsqueeze(dim))
+    return out.to(value.dtype), out
+
+
+def causal_feedback_from(
+    reading: Tensor,
+    direction: Tensor,
+    value: Tensor,
+    level: Tensor | None,
+    before: Tensor | None,
+    state: Tensor,
+    last: Tensor,
+    chunk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`causal_feedback` of a piece, the next state, decayed up to the last position, and the level there."""
+    if is_new(state):
+        return feedback_chunks(reading, direction, value, level, before, None, None, chunk)
+    return feedback_chunks(reading, direction, value, level, before, state, last, chunk)
 
 
 def running_level_from(gates: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:

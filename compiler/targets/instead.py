@@ -14,6 +14,11 @@ ALL_CHUNKS = {
     "gated_scan": _STATES,
     "prefix_softmax": _STATES,
     "gated_prefix": _STATES,
+    "linear_recurrence": (
+        "groups of positions composed on two levels and then by doubling, whatever the length, since a traced loop "
+        "would fix the number of levels: the same order of memory, and of time up to millions of positions"
+    ),
+    "causal_feedback": _STATES + ", and for a matrix of two times the features for each",
     "banded_attention": _CHUNKS + "memory for the keys that each block of queries sees",
     "sum_of_pairs": _CHUNKS + "memory for the value over queries, keys and features",
     "fused_attention": (

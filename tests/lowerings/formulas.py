@@ -44,6 +44,7 @@ KERNELS = (
     "gated_prefix",
     "polynomial_scan",
     "polynomial_sum",
+    "linear_recurrence",
     "prefix_softmax",
     "banded_attention",
     "windowed_attention",
@@ -592,4 +593,103 @@ SIGNS = (
     _without_heads("shifted_softmax", "return softmax[M](sum[D](q) + sum[D](k)) @ v", order="O(M)"),
 )
 
-CASES = (*LINEAR, *SIGNS, *SCANS, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS, *FUSED)
+
+def recurrence(name: str, inputs: str, *lines: str, ops: tuple[str, ...], result: str = "[N, E]") -> Case:
+    """A recurrence along N that is computed without going from step to step. lines: of the block, then the result."""
+    *block, last = lines
+    text = formula(name, inputs, "sequence N", "scan N:", *(f"    {line}" for line in block), last, result=result)
+    return Case(name, text, "O(N)", ops, written="O(N)")
+
+
+RECURRENCES = (
+    # coefficients of any sign, by position and element
+    recurrence(
+        "signed_gates",
+        "x[N, D], g[N, D]",
+        "state h[D] = 0",
+        "h = tanh(g) * h + x",
+        "yield y = h",
+        "return y",
+        ops=("linear_recurrence",),
+        result="[N, D]",
+    ),
+    # exact zeros, by a choice; a first state that is an input; the value before the step is read too
+    recurrence(
+        "resets",
+        "x[N, D], g[N], h0[D]",
+        "state h[D] = h0",
+        "before = h",
+        "h = where(g > 0, 0.9 * h, 0) - x / 2",
+        "yield y = sin(h) * before",
+        "return y",
+        ops=("linear_recurrence",),
+        result="[N, D]",
+    ),
+    # one coefficient for all elements and positions, and another state that reads it; both states at the end
+    recurrence(
+        "one_feeds_the_other",
+        "x[N, D], u[D]",
+        "state a[D] = 1, b[D] = u",
+        "b = cos(x) * b + a",
+        "a = 0.5 * a + x",
+        "yield y = a * b",
+        "return y + a - b",
+        ops=("linear_recurrence", "linear_recurrence"),
+        result="[N, D]",
+    ),
+    # axes that only the coefficient or only the offset has
+    recurrence(
+        "missing_axes",
+        "x[N], g[N, E], f[N]",
+        "state s[E] = 0, t[E] = 1",
+        "s = sin(g) * s + x",
+        "t = sin(f) * t + g",
+        "yield y = s * t",
+        "return y",
+        ops=("linear_recurrence", "linear_recurrence"),
+    ),
+    # gated linear attention: the matrix is never stored at all positions
+    recurrence(
+        "gated_outer_product",
+        "q[N, D], k[N, D], v[N, E], g[N]",
+        "state S[D, E] = 0",
+        "S = sigmoid(g) * S + k * v",
+        "yield y = q @ S",
+        "return y",
+        ops=("running_level", "gated_scan"),
+    ),
+    # retention, with the matrix before the step and a first one
+    recurrence(
+        "decayed_outer_product",
+        "q[N, D], k[N, D], v[N, E], S0[D, E]",
+        "state S[D, E] = S0",
+        "before = S",
+        "S = 0.9 * S + k * v",
+        "yield y = q @ before",
+        "return y",
+        ops=("decayed_scan",),
+    ),
+    recurrence(
+        "gated_before_the_step",
+        "q[N, D], k[N, D], v[N, E], g[N]",
+        "state S[D, E] = 0",
+        "before = S",
+        "S = exp(-softplus(g)) * S + k * v",
+        "yield y = q @ before",
+        "return y + q @ S",
+        ops=("running_level", "gated_scan"),
+    ),
+    # no state is left: what a step makes of its inputs alone
+    recurrence(
+        "previous_token",
+        "x[N, D], first[D]",
+        "state last[D] = first",
+        "yield y = x - last",
+        "last = x",
+        "return y",
+        ops=(),
+        result="[N, D]",
+    ),
+)
+
+CASES = (*LINEAR, *SIGNS, *SCANS, *RECURRENCES, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS, *FUSED)

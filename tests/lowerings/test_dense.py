@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .formulas import CASES, LINEAR, LOCAL, POLYNOMIALS, PREFIXES, SCANS, SIGNS, TRANSFORMS, Case
+from .formulas import CASES, LINEAR, LOCAL, POLYNOMIALS, PREFIXES, RECURRENCES, SCANS, SIGNS, TRANSFORMS, Case
 from .harness import all_sizes, checked, close, draw, fixed, kernels, pair, parts, same_values_and_gradients
 
 LENGTHS = (1, 2, 63, 64, 65, 130)
@@ -67,7 +67,10 @@ def test_precision(case: Case, dtype: torch.dtype, tolerance: float) -> None:
     close(actual.double(), expected, tolerance, "value")
 
 
-@pytest.mark.parametrize("case", [*LINEAR, *SIGNS, *SCANS, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS], ids=str)
+LINEAR_PLANS = (*LINEAR, *SIGNS, *SCANS, *RECURRENCES, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS)
+
+
+@pytest.mark.parametrize("case", LINEAR_PLANS, ids=str)
 def test_memory_of_the_plan_is_linear(case: Case) -> None:
     """No value of the plan has two axes that grow, except those that no input reaches."""
     _, _, plan = parts(case.text)

@@ -304,3 +304,39 @@ def test_shared_keys_and_values_are_not_copied(monkeypatch: pytest.MonkeyPatch) 
             kernels.fused_attention(query, key, value, mask.unsqueeze(0), False, True)
             assert given[-1] is not None
             assert given[-1].numel() == mask.numel()
+
+
+@BOTH
+@pytest.mark.parametrize("length", [*LENGTHS, 257])
+@pytest.mark.parametrize("gated", [False, True])
+def test_causal_feedback(library: ModuleType, length: int, gated: bool) -> None:
+    reading, direction = (_random(*shape, length, 4, seed=i) / 3 for i, shape in enumerate(((2, 1), (3,))))
+    value = _random(2, 3, length, 5)
+    rate = -_random(3, length, seed=7).abs() * gated
+    level = torch.cumsum(rate, -1)
+    levels = (level, level - rate) if gated else (None, None)
+    found = library.causal_feedback(reading, direction, value, *levels, 64)
+    sums = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
+    rows = []
+    for n in range(length):
+        row = value[..., n, :] + (reading[..., n, :].unsqueeze(-1) * sums).sum(-2)
+        decay = torch.exp(rate[..., n]).unsqueeze(-1).unsqueeze(-1)
+        sums = decay * sums + direction[..., n, :].unsqueeze(-1) * row.unsqueeze(-2)
+        rows.append(row)
+    torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-10, atol=1e-10)
+
+
+@BOTH
+@pytest.mark.parametrize("length", [*LENGTHS, 257, 300])
+@pytest.mark.parametrize("start", [False, True])
+def test_linear_recurrence(library: ModuleType, length: int, start: bool) -> None:
+    """Coefficients of any sign, 0 among them; operands without some of the axes and of the batch."""
+    rate, value, first = _random(2, 1, length, 1, 3), _random(3, length, 4, 1), _random(3, 4, 3, seed=5)
+    rate[..., ::5, :, :] = 0
+    found = library.linear_recurrence(rate, value, first if start else None, -3)
+    state = first if start else torch.zeros_like(first)
+    rows = []
+    for n in range(length):
+        state = rate[..., n, :, :] * state + value[..., n, :, :]
+        rows.append(state)
+    torch.testing.assert_close(found, torch.stack(rows, -3), rtol=1e-11, atol=1e-11)

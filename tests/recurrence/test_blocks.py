@@ -55,7 +55,7 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         X + "    y = split[N -> Y, W](x)\n    scan Y:\n        state s[D] = 0\n"
         "        yield z = s\n        s = s / 2 + mean[W](y)\n"
         "    return merge[Y, W -> N](y + z)\n",
-        {}, ("Scan",),
+        {}, ("LinearRecurrence", "Recent"),
     ),
     "a last block that is not full": (
         RAGGED + "    y = split[P -> Y, W](pad[N -> P](x, after=P - N))\n"

@@ -1,0 +1,101 @@
+"""What a recurrence adds along one direction, made of what it reads of its own sums: a triangular system."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .. import pyast
+from ..ops.base import Carried, Continuation, Emitter, Operand
+from ..sizes import Poly
+from ..types import Kind, Type, promote
+from .lowering import Lowering, unflattened
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class CausalFeedback(Lowering):
+    """causal_feedback(reading, direction, x, level, before): values that read the sums of themselves so far.
+
+    Formula: `out[n, e] = x[n, e] + sum over m < n, f of weight[n, m] * reading[n, f] * direction[m, f] * out[m, e]`,
+    where the weight is 1, or `exp(before[n] - level[m])`.
+
+    With `x = beta * v`, `reading = -beta * k` and `direction = k` these are the corrections of the delta rule. Inside
+    a chunk the system is solved; between chunks the sums are carried. Yang et al., Parallelizing Linear Transformers
+    with the Delta Rule over Sequence Length, NeurIPS 2024; with gates: Yang et al., Gated Delta Networks, 2024.
+    """
+
+    rule: ClassVar[str] = "causal feedback"
+    why: ClassVar[str] = (
+        "a step reads the state along one direction and adds along another, so what the steps of a chunk add follows "
+        "from a triangular system of its positions, and from the sums before the chunk"
+    )
+    chunked: ClassVar[bool] = True
+    operands: ClassVar[tuple[str, ...]] = ("reading", "direction", "x")
+    optional: ClassVar[tuple[str, ...]] = ("level", "before")
+    kernel: ClassVar[str] = "causal_feedback"
+    axis: str
+    inner: str
+    batch: tuple[str, ...]
+    outer: tuple[str, ...]
+
+    def infer(self, *operands: Type) -> Type:
+        kind = promote(*(o.kind for o in operands), Kind.REAL)
+        return Type(kind, (self.axis, *self.batch, *self.outer), any(o.batched for o in operands))
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        features, values = Poly.symbol(self.inner), Poly.volume(self.outer)
+        per_token = features * (2 * CHUNK) + values * CHUNK + features * values * 4
+        return Poly.volume((*self.batch, self.axis)) * per_token
+
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        features, values = Poly.symbol(self.inner), Poly.volume(self.outer)
+        chunk = features * 2 + values * 2 + 2 * CHUNK
+        return result.volume() + Poly.volume(self.batch) * (chunk * CHUNK + features * values)
+
+    def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
+        return result.kind if index < 3 else None  # levels keep their precision
+
+    def follows(self) -> Mapping[str, str]:
+        return {self.axis: self.axis}
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        batch, ones = map(Poly.symbol, self.batch), (Poly.constant(1), Poly.constant(1))
+        shape = (*batch, Poly.symbol(self.inner), Poly.volume(self.outer))
+        sums = Carried("the sum of what was added, decayed up to the last position", shape)
+        return sums, Carried("the level there", (*map(Poly.symbol, self.batch), *ones))
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        return self._laid_out(emitter, pyast.call(emitter.helper(self.kernel), *self._arguments(emitter, operands, ())))
+
+    def emit_from(
+        self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
+    ) -> Continuation:
+        call = pyast.call(emitter.helper(f"{self.kernel}_from"), *self._arguments(emitter, operands, state))
+        return Continuation(call, finish=lambda piece: self._laid_out(emitter, piece))
+
+    def _laid_out(self, emitter: Emitter, rows: ast.expr) -> ast.expr:
+        """[batch, N, all outer axes in one dimension] as [N, batch, outer]."""
+        made = unflattened(emitter, rows, self.outer)
+        if not self.batch:
+            return made
+        behind = len(self.outer)
+        return pyast.method(made, "movedim", -1 - behind, -1 - behind - len(self.batch))
+
+    def _arguments(
+        self, emitter: Emitter, operands: Sequence[Operand], state: Sequence[ast.expr]
+    ) -> list[ast.expr]:
+        reading, direction, x, *levels = operands
+        rows = (*self.batch, self.axis)
+        found = [emitter.align(operand, (*rows, self.inner)) for operand in (reading, direction)]
+        value = emitter.align(x, (*rows, *self.outer))
+        if not self.outer:
+            value = pyast.method(value, "unsqueeze", -1)
+        elif len(self.outer) > 1:
+            value = pyast.method(value, "flatten", -len(self.outer))
+        found.append(value)
+        found += [emitter.align(level, rows) for level in levels] or [pyast.constant(None)] * 2
+        return [*found, *state, pyast.constant(CHUNK)]

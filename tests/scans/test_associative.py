@@ -1,0 +1,330 @@
+"""Recurrences that are linear in their states, at all positions at once: against their steps, and near misses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import attngraph
+from attngraph.compiler.facts.updates import Declined, updates
+from attngraph.compiler.forms import Form, account
+from attngraph.compiler.graph import Node, topological
+from attngraph.compiler.report import Report
+from attngraph.compiler.scan import Scan, deep
+
+LENGTHS = (1, 2, 17, 257)
+
+
+def scanned(state: str, *lines: str, inputs: str = "x[N, D], g[N, D], c[N], w[D]", result: str = "[N, D]") -> str:
+    """A formula that is one recurrence; the last line is what is yielded."""
+    *updates, last = lines
+    body = "".join(f"        {line}\n" for line in (f"state {state}", *updates, f"yield y = {last}"))
+    return f"attention f({inputs}) -> {result}:\n    sequence N\n    scan N:\n{body}    return y\n"
+
+
+def checked(text: str) -> Report:
+    report = attngraph.check(text)
+    assert report.ok, [d.message for d in report.diagnostics]
+    return report
+
+
+def form_of(text: str) -> Form:
+    found = account(checked(text))
+    assert found is not None
+    [form] = [each for each in found.forms if each.name == "associative"]
+    return form
+
+
+def draw(text: str, sizes: dict[str, int], batch: tuple[int, ...] = (2,), seed: int = 0) -> list[Tensor]:
+    formula = checked(text).formula
+    assert formula is not None
+    random = torch.Generator().manual_seed(seed)
+    shapes = ((*batch, *(sizes[axis] for axis in node.axes)) for node in formula.inputs)
+    return [(torch.rand(s, generator=random, dtype=torch.float64) * 2 - 1).requires_grad_() for s in shapes]
+
+
+def agree(text: str, sizes: dict[str, int], batch: tuple[int, ...] = (2,), seed: int = 0) -> None:
+    """The steps and all positions at once give the same values and gradients."""
+    inputs = draw(text, sizes, batch, seed)
+    found = []
+    for form in ("dense", "associative"):
+        out = attngraph.compile(text, form=form).double()(*inputs)  # type: ignore[arg-type]
+        total = out.sin().sum() + sum(value.sum() for value in inputs)
+        grads = torch.autograd.grad(total, inputs)
+        found.append((out, *grads))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-9, atol=1e-10)
+
+
+LINEAR = {
+    "gate": scanned("h[D] = 0", "h = g * h + x", "h"),
+    "start": scanned("h[D] = w", "h = h - c * h + x", "h * g"),
+    "before": scanned("h[D] = w", "old = h", "h = -h / 2 + x", "old + h"),
+    "choice": scanned("h[D] = 1", "h = where(c > 0, g * h, x)", "h"),
+    "nothing_new": scanned("h[D] = w", "h = h", "h + x"),
+    "twice": scanned("h[D] = 0", "h = (h + x) * g + (h - x) / (1 + c^2)", "h"),
+    "chain": scanned(
+        "a[D] = 0, b[D] = w, d[D] = 1",
+        "a = c * a + x", "b = g * b + tanh(a)", "d = d * sin(a) - b", "a + b * d",
+    ),
+    "feeds_before": scanned("a[D] = w, b[D] = 0", "b = g * b + a^2", "a = c * a + x", "b"),
+    "matrix": scanned(
+        "S[D, E] = 0", "S = c * S + k * v", "q @ S",
+        inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
+    ),
+    "feature_gates": scanned(
+        "S[D, E] = 0", "S = a * S + k * v", "max[D](S)",
+        inputs="a[N, D], k[N, D], v[N, E]", result="[N, E]",
+    ),
+    "delta": scanned(
+        "S[D, E] = 0", "p = l2_normalize[D](k)", "error = v - p @ S", "S = S + sigmoid(c) * p * error", "q @ S",
+        inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
+    ),
+    "delta_apart": scanned(
+        "S[D, E] = S0", "old = S", "p = l2_normalize[D](k)", "b = c^2 * p",
+        "S = S - b * (p @ S) + b * v", "q @ (S + old)",
+        inputs="q[N, D], k[N, D], v[N, E], c[N], S0[D, E]", result="[N, E]",
+    ),
+    "gated_delta": scanned(
+        "S[E, D] = 0", "p = l2_normalize[D](k)", "kept = sigmoid(c) * S",
+        "S = kept + p * (v - sum[D](p * kept)) / 2", "sum[D](q * S)",
+        inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
+    ),
+    "delta_of_heads": scanned(
+        "S[E, H, D] = 1", "p = l2_normalize[D](k)",
+        "S = exp(-c^2) * S - where(c > 0, p * sum[D](p * S), 0) + q * v", "sum[H](tanh(sum[D](S * q)))",
+        inputs="q[N, D], k[H, N, D], v[N, E], c[N, H]", result="[N, E]",
+    ),
+    "reflections": scanned(
+        "h[D] = w", "u = l2_normalize[D](g)", "h = 0.5 * h - u * sum[D](u * h) + x", "h",
+    ),
+    "number": scanned("s[] = 0", "s = sin(c) * s + c", "s * x"),
+    "position": scanned("h[D] = 0", "h = h * (pos(N) % 3) + x", "h / (1 + pos(N))"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_agrees_with_the_steps(name: str, length: int) -> None:
+    assert form_of(LINEAR[name]).exists
+    agree(LINEAR[name], {"N": length, "D": 3, "E": 2, "H": 2})
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_equal_sizes_and_batches(name: str) -> None:
+    agree(LINEAR[name], {"N": 4, "D": 4, "E": 4, "H": 4}, (4,))
+    agree(LINEAR[name], {"N": 3, "D": 1, "E": 1, "H": 1}, ())
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_pieces_of_any_length(name: str) -> None:
+    text, sizes = LINEAR[name], {"N": 40, "D": 2, "E": 3, "H": 2}
+    inputs = [each.detach() for each in draw(text, sizes)]
+    module = attngraph.compile(text, form="associative").double()
+    expected = attngraph.compile(text, form="dense").double()(*inputs)
+    state, parts = module.init_state(), []
+    formula = checked(text).formula
+    assert formula is not None
+    for start, end in ((0, 1), (1, 2), (2, 20), (20, 21), (21, 40)):
+        along = [(node.axes, value) for node, value in zip(formula.inputs, inputs, strict=True)]
+        pieces = (x.narrow(1 + axes.index("N"), start, end - start) if "N" in axes else x for axes, x in along)
+        out, state = module.step(state, *pieces)
+        parts.append(out)
+    torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason", "place"),
+    [
+        (("h[D] = 0", "h = tanh(g * h + x)", "h"), "`tanh` is not linear in the state `h`", "tanh(g * h + x)"),
+        (("h[D] = 0", "h = h * h + x", "h"), "a product is not linear in the state `h`", "h * h"),
+        (("h[D] = 0", "h = h^2 + x", "h"), "a power is not linear in the state `h`", "h^2"),
+        (("h[D] = 0", "h = x / (1 + h)", "h"), "a quotient is not linear in the state `h`", "x / (1 + h)"),
+        (("h[D] = 0", "h = where(h > 0, h, x)", "h"), "`>` is not linear in the state `h`", "h > 0"),
+        (("h[D] = 0", "h = max(h, x)", "h"), "`max` is not linear in the state `h`", "max(h, x)"),
+        (("h[D] = 0", "h = stop_gradient(h) + x", "h"), "`stop_gradient` is not linear in the state `h`",
+         "stop_gradient(h)"),
+        (("h[D] = 0", "h = h - mean[D](h) + x", "h"),
+         "`mean` mixes elements of the state `h`: steps compose by matrix products", "mean[D](h)"),
+        (("h[D] = 0", "h = shift[D](h) + x", "h"),
+         "`shift` mixes elements of the state `h`: steps compose by matrix products", "shift[D](h)"),
+        (("a[D] = 0, b[D] = 0", "old = a", "a = g * b + x", "b = old", "a"),
+         "`a`, `b` are updated from each other: their steps compose by matrix products", None),
+        (("a[D] = 0, b[D] = 0", "old = a", "a = tanh(b) + x", "b = old", "a"),
+         "`tanh` is not linear in the states", "tanh(b)"),
+        (("h[D] = 0", "h = h - g * sum[D](g * h) - x * sum[D](x * h)", "h"),
+         "`-` mixes elements of the state `h`: steps compose by matrix products", None),
+        (("h[D] = 0", "h = sin(g) * h - x * sum[D](x * h)", "h"),
+         "`-` mixes elements of the state `h`: steps compose by matrix products", None),
+        (("a[D] = 0, n[] int = 0", "n = n + 1", "a = a + x * n", "a"), "the state `n` is int", None),
+    ],
+)  # fmt: skip
+def test_near_misses_decline_with_the_place(lines: tuple[str, ...], reason: str, place: str | None) -> None:
+    text = scanned(*lines)
+    form = form_of(text)
+    assert (form.exists, form.text) == (False, reason)
+    if place is not None:
+        assert form.span is not None
+        assert text[form.span.start : form.span.end] == place
+    with pytest.raises(attngraph.CompileError, match="no associative form"):
+        attngraph.compile(text, form="associative")
+    module = attngraph.compile(text).double()  # as steps
+    assert "for " in module.source
+
+
+def test_no_recurrence_no_form() -> None:
+    text = "attention f(x[N, D]) -> [N, D]:\n    return cumsum[N](x)\n"
+    with pytest.raises(attngraph.CompileError, match="there is no `scan` along the sequence"):
+        attngraph.compile(text, form="associative")
+
+
+# -- which form is taken ------------------------------------------------------------------------------------------
+
+
+def test_coefficients_that_may_overflow_stay_steps() -> None:
+    """Products of coefficients above 1 overflow where a state that is 0 stays 0."""
+    text = scanned("h[D] = 0", "h = g * h + x", "h")
+    form = form_of(text)
+    assert form.exists
+    assert form.text.startswith("on request, in time 6*D*N")
+    assert "the coefficient of the state `h` is not known to lie in -1 .. 1" in form.text
+    large = [torch.full((1000, 1), 1e10, dtype=torch.float64), torch.zeros(1000, 1, dtype=torch.float64)]
+    g, x = large
+    rest = [torch.zeros(1000, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)]
+    assert not attngraph.compile(text).double()(x, g, *rest).isnan().any()
+
+
+@pytest.mark.parametrize("gate", ["tanh(g)", "sigmoid(g)", "where(c > 0, 1, 0)", "cos(g)", "exp(-abs(g))", "0.9"])
+def test_bounded_coefficients_are_taken_at_once(gate: str) -> None:
+    assert form_of(scanned("h[D] = 0", f"h = {gate} * h + x", "h")).text == "as compiled, by associative scan"
+
+
+def test_a_large_state_that_is_stored_stays_steps() -> None:
+    text = scanned(
+        "S[D, E] = 0", "S = sin(c) * S + k * v", "max[D](S)",
+        inputs="k[N, D], v[N, E], c[N]", result="[N, E]",
+    )  # fmt: skip
+    form = form_of(text)
+    assert form.exists
+    assert form.text.endswith("not taken: at the sizes that models have, steps are less work")
+
+
+def test_forms_force_each() -> None:
+    text = scanned("h[D] = 0", "h = tanh(g) * h + x", "h")
+    assert "linear_recurrence" in attngraph.compile(text).source
+    assert "linear_recurrence" not in attngraph.compile(text, form="recurrent").source
+    other = scanned("h[D] = 0", "h = g * h + x", "h")
+    assert "linear_recurrence" not in attngraph.compile(other).source
+    assert "linear_recurrence" in attngraph.compile(other, form="associative").source
+
+
+def shape(node: Node) -> tuple[object, ...]:
+    """A plan without the names of its axes and the order of its nodes."""
+    attributes = (getattr(node.op, "kernel", None), getattr(node.op, "name", None))
+    return (type(node.op).__name__, attributes, len(node.axes), *map(shape, node.inputs))
+
+
+@pytest.mark.parametrize(
+    ("update", "decay"),
+    [
+        ("sigmoid(c) * S", "exp(level - level[N -> M])"),
+        ("0.9 * S", "0.9^(pos(N) - pos(M))"),
+    ],
+)
+def test_a_scan_and_a_masked_sum_are_one_plan(update: str, decay: str) -> None:
+    """The recurrence and the quadratic text of gated linear attention and retention."""
+    inputs = "q[N, D], k[N, D], v[N, E], c[N]"
+    steps = scanned("S[D, E] = 0", f"S = {update} + k * v", "q @ S", inputs=inputs, result="[N, E]")
+    sums = (
+        f"attention f({inputs}) -> [N, E]:\n    where M = N\n    level = cumsum[N](logsigmoid(c))\n"
+        f"    decay = where(pos(N) >= pos(M), {decay}, 0)\n"
+        "    return ((q @ k[N -> M]^T) * decay) @ v[N -> M]\n"
+    )
+    plans = []
+    for text in (steps, sums):
+        report = checked(text)
+        assert report.plan is not None
+        assert report.compiled is not None
+        plans.append(([shape(node) for node in report.plan.outputs], str(report.compiled.time), report.compiled.memory))
+    assert plans[0] == plans[1]
+
+
+def test_coefficients_that_vanish_and_change_sign() -> None:
+    """No logarithm and no division: a gate of 0 is exact, and so is what comes after it."""
+    text = scanned("h[D] = w", "h = g * h + x", "h")
+    x, g, c, w = (each.detach() for each in draw(text, {"N": 50, "D": 2}))
+    g[:, ::7] = 0
+    x[:, ::5] = 0
+    expected = attngraph.compile(text, form="dense").double()(x, g, c, w)
+    torch.testing.assert_close(attngraph.compile(text, form="associative").double()(x, g, c, w), expected)
+
+
+def test_a_saturated_gate_is_exact_in_single_precision() -> None:
+    """The logarithm of a gate that is 0 in single precision is taken of the gate's argument."""
+    text = scanned(
+        "S[D, E] = 0", "S = sigmoid(c) * S + k * v", "q @ S",
+        inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
+    )  # fmt: skip
+    q, k, v, c = (each.detach().float() for each in draw(text, {"N": 90, "D": 3, "E": 2}))
+    c[:, 30] = -120
+    module = attngraph.compile(text)
+    assert "gated_scan" in module.source
+    expected = attngraph.compile(text, form="dense")(q, k, v, c)
+    torch.testing.assert_close(module(q, k, v, c), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("update", ["S", "sigmoid(c) * S"])
+def test_the_delta_rule_goes_chunk_by_chunk(update: str) -> None:
+    """The matrix is stored at no position."""
+    text = scanned(
+        "S[D, E] = 0", f"kept = {update}", "S = kept + c * k * (v - k @ kept)", "q @ S",
+        inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
+    )  # fmt: skip
+    report = checked(text)
+    assert form_of(text).text == "as compiled, by causal feedback and causal scan"
+    assert report.plan is not None
+    assert not any({"N", "D", "E"} <= {*node.axes} for node in report.plan)
+
+
+# -- random recurrences ---------------------------------------------------------------------------------------------
+
+COEFFICIENTS = ("g", "c", "0", "1", "-1", "w", "tanh(g)", "where(c > 0, 0, g)", "(pos(N) % 2)", "sigmoid(c)")
+OFFSETS = ("x", "c * w", "0", "1", "pos(N)", "x * g - w", "max(x, g)")
+
+
+@st.composite
+def recurrence(draw: st.DrawFn) -> tuple[str, bool]:
+    """A text with several states, each of which may read those before it in any way; whether it is linear."""
+    count = draw(st.integers(1, 3))
+    names, lines, linear = ["a", "b", "d"][:count], [], True
+    for index, name in enumerate(names):
+        terms = [f"{draw(st.sampled_from(COEFFICIENTS))} * {name}", draw(st.sampled_from(OFFSETS))]
+        earlier = names[:index]
+        if earlier and draw(st.booleans()):
+            other = draw(st.sampled_from(earlier))
+            terms.append(draw(st.sampled_from((f"tanh({other})", f"g * {other}", f"{other} * {other}"))))
+        if draw(st.integers(0, 9)) == 0:
+            terms.append(draw(st.sampled_from((f"tanh({name})", f"{name} * {name}", f"max[D]({name})"))))
+            linear = False
+        lines.append(f"{name} = {draw(st.sampled_from((' + ', ' - '))).join(terms)}")
+    starts = ", ".join(f"{name}[D] = {draw(st.sampled_from(('0', '1', 'w')))}" for name in names)
+    last = " + ".join(draw(st.sampled_from((name, f"sin({name})", f"{name} * x"))) for name in names)
+    return scanned(starts, *lines, last), linear
+
+
+@given(recurrence(), st.sampled_from((1, 2, 5, 19)), st.integers(0, 3))
+@settings(max_examples=20)
+def test_random_recurrences(made: tuple[str, bool], length: int, seed: int) -> None:
+    text, linear = made
+    report = checked(text)
+    assert report.formula is not None
+    scans = [node for node in deep(topological(report.formula.graph.outputs)) if isinstance(node.op, Scan)]
+    assert len(scans) <= 1  # none where nothing of it is read
+    for node in scans:
+        assert isinstance(node.op, Scan)
+        assert isinstance(updates(node.op, report.formula.builder), Declined) is not linear
+    if linear and scans:
+        agree(text, {"N": length, "D": 2}, seed=seed)
