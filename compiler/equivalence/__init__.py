@@ -61,16 +61,18 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
         if matched.straight and _same(simple.left, simple.right):
             reason = "for all sizes, for finite values: both simplify to the same expression"
             return Equivalence(Verdict.PROVED, "normal form", reason, tuple(tested), everywhere=True)
-    if same_sums(matched) or (rules and same_sums(simple)):
+    pairs = ((left, simple.left), (right, simple.right))
+    shorter = any(before.graph.outputs != after.graph.outputs for before, after in pairs)
+    if same_sums(matched) or (shorter and same_sums(simple)):
         reason = "for all sizes, for finite values: both are the same sum of products"
         return Equivalence(Verdict.PROVED, "sums of products", reason, tuple(tested), everywhere=True)
     exact = exact or identity(matched, tested)
     if exact.unequal and not exact.unknowns:
         for found in _finely(search, tested, manners):
             return _different(found)
-    if rules and not exact.proved:
-        after = identity(simple, tested)
-        exact = after if after.proved else exact
+    if shorter and not exact.proved:
+        once_more = identity(simple, tested)
+        exact = once_more if once_more.proved else exact
     if exact.large and next(_finely(search, tested, manners), None) is None:
         exact = _at_smaller_constants(simple, manners) or exact
     if exact.proved:
