@@ -145,7 +145,10 @@ class _Writer:
         known = {axis.name for tensor in self.source.tree.inputs for axis in tensor.axes}
         known |= {axis.name for tensor in declared if tensor.name in needed for axis in tensor.axes}
         found: set[str] = set()
-        for axis in sorted(self._read() - known - self.source.derived.keys() - self.source.constants.keys()):
+        derived = self.source.derived
+        read = self._read()
+        read |= {name for axis in read & derived.keys() for name in derived[axis].symbols()}
+        for axis in sorted(read - known - derived.keys() - self.source.constants.keys()):
             carriers = [tensor.name for tensor in declared if axis in {each.name for each in tensor.axes}]
             if not found & set(carriers):
                 found.update(carriers[:1])

@@ -90,6 +90,18 @@ STATE_OVER_AN_AXIS_OF_NOTHING_ELSE = Draft(
 """,
     {"N": 4, "D": 3, "E": 2},
 )
+STATE_OVER_AN_AXIS_MADE_OF_NOTHING_ELSE = Draft(
+    """attention f(q[N, D]) -> [N, D]:
+    param w[D, E] = normal(1)
+    x = concat[E, E -> C](w, w)
+    scan N:
+        state s[C] = 0
+        s = s + 1
+        yield y = q + sum[C](s)
+    return y
+""",
+    {"N": 4, "D": 3, "E": 2},
+)
 FOUND = {name.lower(): value for name, value in list(globals().items()) if isinstance(value, Draft)}
 
 
