@@ -17,7 +17,19 @@ import numpy as np
 
 from attngraph.compiler import scan
 from attngraph.compiler.graph import Graph, Node, topological
-from attngraph.compiler.lowerings import additive, batches, causal, fused, local, polynomial, prefix, toeplitz
+from attngraph.compiler.lowerings import (
+    additive,
+    batches,
+    causal,
+    feedback,
+    fused,
+    linear,
+    local,
+    polynomial,
+    prefix,
+    rows,
+    toeplitz,
+)
 from attngraph.compiler.ops import (
     arithmetic,
     contraction,
@@ -974,6 +986,43 @@ def _part(op: scan.Part, sizes: Sizes, operands: list[Named], axes: Axes) -> Nam
     [bundle] = operands
     assert isinstance(bundle, Bundle)
     return bundle.members[op.index]
+
+
+@means(rows.RowBlocks)
+def _row_blocks(op: rows.RowBlocks, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    arguments = op.part.arguments
+    given = {a: Named(o.over(a.axes), a.axes) for a, o in zip(arguments, operands, strict=True)}
+    return _values(op.part.results[:1], given, sizes)[0]
+
+
+@means(linear.LinearRecurrence)
+def _linear_recurrence(op: linear.LinearRecurrence, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    a, x = (operand.over((op.axis, *op.features)) for operand in operands[:2])
+    shape = tuple(sizes[axis] for axis in (op.axis, *op.features))
+    kind = np.result_type(a.dtype, x.dtype, np.float64)
+    state = np.broadcast_to(operands[2].over(op.features) if operands[2:] else np.zeros(()), shape[1:]).astype(kind)
+    out = np.empty(shape, kind)
+    for position in range(shape[0]):
+        state = np.broadcast_to(a, shape)[position] * state + np.broadcast_to(x, shape)[position]
+        out[position] = state
+    return Named(out, (op.axis, *op.features))
+
+
+@means(feedback.CausalFeedback)
+def _causal_feedback(op: feedback.CausalFeedback, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    narrow, whole = (op.axis, *op.batch, op.inner), (op.axis, *op.batch, *op.outer)
+    shape = tuple(sizes[axis] for axis in narrow)
+    reading, direction = (np.broadcast_to(o.over(narrow), shape) for o in operands[:2])
+    out = np.array(np.broadcast_to(operands[2].over(whole), tuple(sizes[axis] for axis in whole)))
+    out = out.astype(np.result_type(out.dtype, np.float64))
+    levels = [np.broadcast_to(o.over((op.axis, *op.batch)), shape[:-1]) for o in operands[3:]]
+    for n in range(shape[0]):
+        for m in range(n):
+            weight = (reading[n] * direction[m]).sum(-1)
+            if levels:
+                weight = weight * np.exp(levels[1][n] - levels[0][m])
+            out[n] += weight.reshape(weight.shape + (1,) * len(op.outer)) * out[m]
+    return Named(out, whole)
 
 
 @means(batches.OverBatch)
