@@ -58,7 +58,8 @@ def state_shapes(
 def _fits(subject: str, shape: tuple[Poly, ...], held: ast.expr, references: Mapping[str, ast.expr]) -> Line:
     sizes: list[ast.expr] = []
     for size in shape:
-        told = size.as_number() is None and size.symbols() <= references.keys() and size_code.is_rational(size)
+        number = size.as_number()  # others than 1 count positions
+        told = number in (None, 1) and size.symbols() <= references.keys() and size_code.is_rational(size)
         sizes.append(size_code.whole(size, references.__getitem__).expression if told else pyast.constant(-1))
     wanted = ", ".join(("...", *map(str, shape)))
     actual = pyast.call("list", ast.Attribute(held, "shape", ast.Load()))
