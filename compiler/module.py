@@ -59,7 +59,10 @@ def compile(
     at_once = bool(chosen.files)
     formula, graph = with_spare_blocks(formula, graph) if at_once else (formula, graph)
     planned, graph = graph, with_flex(graph, formula.builder) if chosen.flexible else graph
-    generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position, stepped=planned)
+    operator = chosen.operator
+    generated = emit(
+        formula, graph, steps=steps, at_once=at_once, operator=operator, by_position=by_position, stepped=planned
+    )
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
     built.notes = stand_ins(chosen, in_rows(formula, graph))  # type: ignore[assignment]
@@ -106,7 +109,7 @@ def save(
         return ()
     at_once = bool(chosen.files)
     formula, graph = with_spare_blocks(formula, graph) if at_once else (formula, graph)
-    generated = emit(formula, graph, steps=steps, at_once=at_once, by_position=by_position)
+    generated = emit(formula, graph, steps=steps, at_once=at_once, operator=chosen.operator, by_position=by_position)
     module, known, constants = _instance(formula, generated, sizes, consts, None, None)
     chosen.save(module, Example(formula, known, constants), path, batch=1 if batch is None else batch)
     return stand_ins(chosen, in_rows(formula, graph))

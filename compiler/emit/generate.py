@@ -55,6 +55,7 @@ def emit(
     steps: Sequence[Step] = (),
     sizes: Mapping[str, int] | None = None,
     at_once: bool = False,
+    operator: bool = False,
     by_position: bool = False,
     stepped: Graph | None = None,
 ) -> Generated:
@@ -64,6 +65,7 @@ def emit(
     steps: decisions of the planner, which become comments at the start of the computation.
     sizes: default values of the constructor's sizes; all of them or none.
     at_once: for tracing; what loops over chunks of a sequence, or blocks of it, computes all of them at once.
+    operator: recurrences are torch's operator `scan`, which a trace keeps, and not loops.
     by_position: forward goes from position to position, for a formula that can.
     stepped: the graph that `init_state` and `step` are made from, where it is another.
     """
@@ -75,7 +77,7 @@ def emit(
     held = hold(formula, graph, frozenset(library), further)
     constants, called = reset_constants(held)
     checks = check(held)
-    loops = Loops(held)
+    loops = Loops(held, operator)
     call, called_later = forward(held, notes or {}, steps, loops, has_check=checks is not None)
     onward: list[Function] = []
     if isinstance(pieces, Recurrence):

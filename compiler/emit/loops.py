@@ -26,6 +26,7 @@ class Loops:
     """Makes the methods of the recurrences and blocks of one module, those inside others first."""
 
     held: Holdings
+    operator: bool = False  # whether a recurrence is torch's operator `scan`, which a trace keeps, and not a loop
 
     def __post_init__(self) -> None:
         self.made: dict[Scan | RowBlocks, Loop] = {}
@@ -156,6 +157,8 @@ class _Methods(_Repeated):
         taken = [*self.arguments.values()]
         states, slices = taken[: op.states], taken[op.states : op.states + op.slices]
         lines: list[ast.stmt] = self._starts(slices)
+        if self.loops.operator:
+            return [Line(ast.fix_missing_locations(line)) for line in (*lines, *self._operator(passed, sizes))]
         entries = {name: names.take(f"{name}_entries") for name in slices}
         for name, split in entries.items():
             argument = next(a for a, n in self.arguments.items() if n == name)
@@ -168,13 +171,7 @@ class _Methods(_Repeated):
             empty = ast.Name(stack, ast.Store())
             lines.append(ast.AnnAssign(empty, ast.parse("list[Tensor]", mode="eval").body, pyast.constant([]), 1))
         index = names.take(op.axis.lower()) if slices else "_"
-        count: ast.expr
-        if slices:
-            count = pyast.call("len", pyast.name(entries[slices[0]]))
-        elif op.axis in self.held.references:
-            count = self.held.references[op.axis]
-        else:
-            count = pyast.name(sizes[op.axis])
+        count = pyast.call("len", pyast.name(entries[slices[0]])) if slices else self._count(sizes)
         given: list[ast.expr] = []
         for name in taken:
             entry: ast.expr = pyast.name(entries.get(name, name))
@@ -200,6 +197,70 @@ class _Methods(_Repeated):
         ]
         lines.append(ast.Return(_together([*map(pyast.name, states), *stacked])))
         return [Line(ast.fix_missing_locations(line)) for line in lines]
+
+    def _count(self, sizes: Mapping[str, str]) -> ast.expr:
+        """How many steps there are, where nothing is sliced."""
+        known = self.held.references.get(self.op.axis)
+        return known if known is not None else pyast.name(sizes[self.op.axis])
+
+    def _operator(self, passed: list[str], sizes: Mapping[str, str]) -> list[ast.stmt]:
+        """The call of torch's operator, with a function that takes states and entries and gives states and outputs."""
+        op, names = self.op, self.names
+        taken = [*self.arguments.items()]
+        sliced = taken[op.states : op.states + op.slices]
+        step, states, entries, stacked = (names.take(wanted) for wanted in ("step", "states", "entries", "stacked"))
+
+        def at(name: str, index: int) -> ast.expr:
+            return ast.Subscript(pyast.name(name), ast.Constant(index), ast.Load())
+
+        given = [at(states, index) for index in range(op.states)]
+        given += [at(entries, index) for index in range(op.slices)]
+        given += [pyast.name(name) for name in (*(name for _, name in taken[op.states + op.slices :]), *passed)]
+        made = [names.take(f"next_{name}") for _, name in taken[: op.states]]
+        made += [names.take(self.held.graph.names.get(node, "output")) for node in self.step.results[op.states :]]
+        inner: list[ast.stmt] = [pyast.assign(made[0], pyast.call(f"self.{self.name}_step", *given), *made[1:])]
+        for index, (argument, _) in enumerate(taken[: op.states]):
+            if argument in self._from_nothing():
+                rank = pyast.constant(argument.type.rank)
+                self.loops.helpers["over_batch"] = None
+                whole = pyast.call("over_batch", pyast.name(made[index]), rank, at(states, index), rank)
+                inner.append(pyast.assign(made[index], whole))
+        # states are laid out as at the start; no result shares memory with an argument or with another result
+        contiguous = pyast.name("torch.contiguous_format")
+        kept: set[Node] = {*self.step.arguments}
+        results: list[ast.expr] = []
+        for name, node in zip(made, self.step.results, strict=True):
+            result = pyast.method(pyast.name(name), "contiguous")
+            if _source(node) in kept:
+                result = pyast.method(pyast.name(name), "clone", memory_format=contiguous)
+            results.append(result)
+            kept.add(_source(node))
+        onward: list[ast.expr] = results[: op.states] or [pyast.method(at(states, 0), "clone")]
+        parts = [ast.List(part, ast.Load()) for part in (onward, results[op.states :])]
+        inner.append(ast.Return(ast.Tuple(list(parts), ast.Load())))
+        arguments = [ast.arg(name, ast.parse("list[Tensor]", mode="eval").body) for name in (states, entries)]
+        function = ast.FunctionDef(
+            step, ast.arguments([], arguments, None, [], [], None, []), inner, [],
+            ast.parse("tuple[list[Tensor], list[Tensor]]", mode="eval").body, lineno=0,
+        )  # fmt: skip
+        rows = [pyast.method(pyast.name(name), "movedim", -1 - argument.type.rank, 0) for argument, name in sliced]
+        first = pyast.name(f"{taken[0][1]}.device")
+        rows = rows or [pyast.call("torch.arange", self._count(sizes), device=first)]
+        begun: list[ast.expr] = [
+            pyast.method(pyast.name(name), "clone", memory_format=contiguous) for _, name in taken[: op.states]
+        ]
+        if not op.states:  # the operator wants at least one
+            begun = [pyast.call("torch.zeros", (), device=first)]
+        given = [pyast.name(step), ast.List(begun, ast.Load()), ast.List(list(rows), ast.Load())]
+        call = pyast.call("torch._higher_order_ops.scan", *given)
+        outputs = [
+            pyast.method(at(stacked, index), "movedim", 0, -1 - node.type.rank)
+            for index, node in enumerate(self.step.results[op.states :])
+        ]
+        last = [at(states, index) for index in range(op.states)]
+        wholes = [name for _, name in taken[op.states + op.slices :]]  # one may be a view of another
+        apart = [pyast.assign(name, pyast.method(pyast.name(name), "clone")) for name in wholes]
+        return [*apart, function, pyast.assign(states, call, stacked), ast.Return(_together([*last, *outputs]))]
 
     def _starts(self, slices: list[str]) -> list[ast.stmt]:
         """The states before the first step, over the batch of all that the steps read."""
@@ -295,6 +356,13 @@ class _Blocks(_Repeated):
 def _shape(name: str, type_: Type, along: tuple[str, ...] = ()) -> str:
     axes = ", ".join((*(("...",) if type_.batched else ()), *along, *type_.axes))
     return f"{name} [{axes}]" + ("" if type_.kind is Kind.REAL else f" {type_.kind.value}")
+
+
+def _source(node: Node) -> Node:
+    """The value whose memory a view shares."""
+    while node.op.is_view() and node.inputs:
+        node = node.inputs[0]
+    return node
 
 
 def _together(values: list[ast.expr]) -> ast.expr:

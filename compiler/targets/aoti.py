@@ -32,6 +32,7 @@ class AOTI:
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     flexible = False
+    operator = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         def make(inputs: tuple[Tensor, ...]) -> Run:

@@ -74,7 +74,8 @@ class Target(Protocol):
     suffix: of the file, None where there is none; a suffix may belong to several targets, of which the first is
     taken unless another is named. instead: of each kernel that this target cannot carry as it is, what it runs in its
     place and what that costs. files: those of `lowerings` whose functions stand in. any_batch: whether a saved
-    file takes any number of batch dimensions. flexible: whether it takes FlexAttention.
+    file takes any number of batch dimensions. flexible: whether it takes FlexAttention. operator: whether it takes
+    torch's operator for recurrences, which serves any length.
     """
 
     @property
@@ -89,6 +90,8 @@ class Target(Protocol):
     def any_batch(self) -> bool: ...
     @property
     def flexible(self) -> bool: ...
+    @property
+    def operator(self) -> bool: ...
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         """The module as this target runs it. Errors: CompileError."""

@@ -20,6 +20,7 @@ class Eager:
     files: tuple[str, ...] = ()
     any_batch = True
     flexible = False
+    operator = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         return module

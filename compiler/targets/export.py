@@ -23,6 +23,7 @@ class Export:
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     flexible = False
+    operator = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         def make(inputs: tuple[Tensor, ...]) -> Run:

@@ -23,6 +23,7 @@ class Inductor:
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = True
     flexible = False
+    operator = False
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend

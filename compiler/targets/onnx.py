@@ -37,6 +37,7 @@ class ONNX:
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     flexible = False
+    operator = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         _needs("onnx", "onnxscript", "onnxruntime")

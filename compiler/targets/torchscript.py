@@ -22,6 +22,7 @@ class TorchScript:
     files: tuple[str, ...] = ()
     any_batch = True
     flexible = False
+    operator = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         with warnings.catch_warnings():
