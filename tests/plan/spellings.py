@@ -125,7 +125,7 @@ MECHANISMS = (
             ("a = 1 + s + s^2 / 2", "(a / sum[M](a)) @ v"),
             ("a = (1 + s)^2", "(a / sum[M](a)) @ v"),
         ),
-        "contraction order", "O(N + M)",
+        "polynomial sum", "O(N + M)",
     ),
     Mechanism(
         "causal Taylor polynomial", PLAIN, (*TIED, LAG, "s = q @ k^T / sqrt(D)"),
@@ -133,7 +133,7 @@ MECHANISMS = (
             ("a = where(lag >= 0, 1 + s + s^2 / 2, 0)", "(a / sum[M](a)) @ v"),
             ("a = (1 + s + square(s) / 2) * where(lag >= 0, 1, 0)", "(a @ v) / sum[M](a)"),
         ),
-        "causal scan",
+        "polynomial scan",
     ),
     Mechanism(
         "counts of earlier positions", PLAIN, (*TIED, LAG),
