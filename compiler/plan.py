@@ -12,8 +12,9 @@ from math import isfinite
 
 from .associative import Way, recurrences, unsafe, without_steps
 from .facts.cost import Sequence as Counted
+from .facts.cost import superlinear
 from .facts.ranges import Range, ranges
-from .facts.ratios import RULE, WHY, shifted
+from .facts.ratios import RULE, WHY, Shifted, shifted
 from .facts.updates import Declined
 from .formula import Formula
 from .graph import Graph, Node, topological
@@ -80,7 +81,7 @@ def plan(formula: Formula) -> Plan:
 
 def stepwise(formula: Formula) -> Plan:
     """The cheapest evaluation in which recurrences go from step to step."""
-    return _Planner(formula).run()
+    return _in_order(formula)
 
 
 def associative(formula: Formula) -> Plan | Declined:
@@ -113,9 +114,7 @@ def _planned(formula: Formula, ways: Mapping[Node, Way]) -> Plan | None:
     rewritten = without_steps(formula, ways)
     if isinstance(rewritten, Declined):
         return None
-    planner = _Planner(rewritten.formula)
-    planner.origins.update(rewritten.origins)
-    made = planner.run()
+    made = _in_order(rewritten.formula, rewritten.origins)
     pairs = zip(made.graph.outputs, formula.graph.outputs, strict=True)
     graph = replace(made.graph, outputs=tuple(over_batch(now, text, formula.builder) for now, text in pairs))
     steps = tuple(sorted((*rewritten.steps, *made.steps), key=lambda step: step.span))
@@ -185,12 +184,25 @@ def for_constants(
     return made.formula, made.graph, made.steps
 
 
+def _in_order(formula: Formula, origins: Mapping[Node, Node] | None = None) -> Plan:
+    """The cheapest evaluation of every value. origins: of nodes that are not of the text, what they stand for.
+
+    Quotients of exponentials become softmaxes, unless there are sums in which no map of them is stored.
+    """
+    safe = shifted(formula)
+    if safe.ratios:
+        plain = _Planner(formula, Shifted(formula.graph, (), {}), origins or {}).run()
+        if not any(node.type.batched for node in superlinear(plain.formula, plain.graph)):
+            return plain
+    return _Planner(formula, safe, origins or {}).run()
+
+
 class _Planner:
-    def __init__(self, formula: Formula) -> None:
+    def __init__(self, formula: Formula, safe: Shifted, origins: Mapping[Node, Node]) -> None:
         self.formula = formula
         self.builder = formula.builder
         self.sequence = Counted(formula)
-        self.shifted = shifted(formula)
+        self.shifted = safe
         self.graph = self.shifted.graph
         self.users = _users(self.graph)
         known = {*formula.fixed, *formula.bound, *formula.derived, *formula.introduced, *formula.constants}
@@ -198,7 +210,7 @@ class _Planner:
             known.update(node.axes)
         self.names = Names(known)
         self.planned: dict[Node, Node] = {}
-        self.origins: dict[Node, Node] = dict(self.shifted.origins)
+        self.origins: dict[Node, Node] = {**self.shifted.origins, **origins}
         self.steps: list[Step] = []
         self.sizes: dict[str, float] = {}
         self.coupling: dict[Node, bool] = {}
@@ -374,7 +386,7 @@ class _Planner:
         """Whether the value itself grows faster than the tokens, or couples the queries of a block with their keys."""
         if node not in self.coupling:
             in_block = any(query in node.axes and key in node.axes for query, key in self.pairs)
-            self.coupling[node] = in_block or not self.sequence.is_linear(node.type.volume())
+            self.coupling[node] = in_block or self.sequence.is_wide(node.axes)
         return self.coupling[node]
 
     def _range_of(self, node: Node) -> Range:

@@ -62,11 +62,28 @@ class Sequence:
         """Whether a size grows at most linearly in the tokens."""
         return all(any(grows_at_most(term, token) for token in self.tokens) for term in self.growth(size))
 
+    def is_wide(self, axes: tuple[str, ...]) -> bool:
+        """Whether a value over these axes grows faster than the tokens, as a map over queries and keys does."""
+        found = self._wide.get(axes)
+        if found is None:
+            growing = [axis for axis in axes if axis in self._growing]
+            one = len(growing) == 1 and growing[0] in self.formula.sequence
+            found = self._wide[axes] = bool(growing) and not one and not self.is_linear(Poly.volume(axes))
+        return found
+
+    @cached_property
+    def _wide(self) -> dict[tuple[str, ...], bool]:
+        return {}
+
+    @cached_property
+    def _growing(self) -> frozenset[str]:
+        return frozenset(self.axes)
+
 
 def superlinear(formula: Formula, graph: Graph) -> tuple[Node, ...]:
     """The values of a graph that grow faster than the sequence, as a map over queries and keys does."""
     sequence = Sequence(formula)
-    return tuple(node for node in graph if not sequence.is_linear(Poly.volume(node.axes)))
+    return tuple(node for node in graph if sequence.is_wide(node.axes))
 
 
 def measure(graph: Graph, sequence: Sequence, run: Graph | None = None) -> Cost:

@@ -38,7 +38,7 @@ from ..ops.functions import (
 )
 from ..ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from ..ops.leaves import Literal, Position, Size
-from ..ops.logic import Equal, GreaterEqual, LessEqual, Where
+from ..ops.logic import Equal, GreaterEqual, LessEqual, NotEqual, Where
 from ..ops.normalisations import L1Normalize, L2Normalize, LogSoftmax, Softmax
 from ..ops.ordering import Sort
 from ..ops.pairs import Clamp, Maximum, Minimum
@@ -152,6 +152,8 @@ def range_of(
             return Range(0.0)
         case Where():
             return hull(operands[1], operands[2])
+        case Abs() if _is_never_zero(node.inputs[0]):
+            return Range(0.0, max(-operands[0].low, operands[0].high), low_open=True)
         case Add():
             return _meet(_add(operands[0], operands[1]), _square_completed(node))
         case Subtract() if node.inputs[0] is node.inputs[1]:
@@ -232,6 +234,18 @@ def _squared(a: Range) -> Range:
     return Range(a.low * a.low, a.high * a.high, a.low_open and a.low > 0, a.high_open)
 
 
+def _is_never_zero(node: Node) -> bool:
+    """Whether a value is one in whose place another number stands where it is 0: `where(x == 0, 1, x)`."""
+    if not isinstance(node.op, Where):
+        return False
+    condition, instead, value = node.inputs
+    number, kept = (value, instead) if isinstance(condition.op, NotEqual) else (instead, value)
+    if not isinstance(condition.op, Equal | NotEqual) or not isinstance(number.op, Literal) or not number.op.value:
+        return False
+    zeros = [each for each in condition.inputs if isinstance(each.op, Literal) and each.op.value == 0]
+    return bool(zeros) and kept in condition.inputs
+
+
 def _is_spread(high: Node, low: Node) -> bool:
     """Whether this is the largest and the smallest of the same values."""
     if not isinstance(high.op, Max) or not isinstance(low.op, Min):
@@ -239,18 +253,20 @@ def _is_spread(high: Node, low: Node) -> bool:
     return high.inputs == low.inputs and set(high.op.axes) == set(low.op.axes)
 
 
-def _is_below(one: Node, other: Node) -> bool:
+def _is_below(one: Node, other: Node, depth: int = 0) -> bool:
     """Whether the other is the largest of several values, of which this is one."""
+    if depth > 8:
+        return False
     match other.op:
         case Max() | CumulativeMax() | SegmentMax():
             return other.inputs[0] is one
         case Maximum():
-            return one in other.inputs
+            return any(one is each or _is_below(one, each, depth + 1) for each in other.inputs)
         case Where():  # where(m == -inf, 0, m) in place of m: then one is -inf too
             condition, _, largest = other.inputs
             if not isinstance(condition.op, Equal) or condition.inputs[0] is not largest:
                 return False
-            return condition.inputs[1].op == Literal(-INF) and _is_below(one, largest)
+            return condition.inputs[1].op == Literal(-INF) and _is_below(one, largest, depth + 1)
     return False
 
 

@@ -99,7 +99,7 @@ class _Finder:
             if isinstance(node.op, Exp)
             and node.type.batched
             and node.type.kind is Kind.REAL
-            and not sequence.is_linear(Poly.volume(node.axes))
+            and sequence.is_wide(node.axes)
             and self.range_of(node.inputs[0]).high > EXPONENT
             and separate(node, self.builder, self.range_of) is None
         ]

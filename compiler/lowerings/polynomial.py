@@ -201,8 +201,10 @@ class _Reading:
 
 def match(terms: Sequence[Request]) -> tuple[Node, frozenset[int]] | str:
     """What computes several terms of a sum together, and which; or why there is nothing of the kind."""
-    axes = dict.fromkeys(axis for term in terms for axis in sorted(term.bound))
     reason = "no power of a score is summed over keys"
+    if not any(sum(not term.bound.isdisjoint(f.axes) for f in term.factors) >= 4 for term in terms):
+        return reason  # a square of a score has two queries and two keys
+    axes = dict.fromkeys(axis for term in terms for axis in sorted(term.bound))
     for m in axes:
         readings = {index: found for index, term in enumerate(terms) if (found := _read(term, m)) is not None}
         for first in sorted(readings.values(), key=lambda reading: -reading.power):

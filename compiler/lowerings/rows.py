@@ -160,14 +160,13 @@ class _Finder:
         self.graph = graph
         self.counted = Counted(formula)
         self.nodes = graph.nodes()
-        self.order = {node: index for index, node in enumerate(self.nodes)}
-        self.linear: dict[tuple[str, ...], bool] = {}
 
     def run(self) -> tuple[Group, ...]:
         pairs = [node for node in self.nodes if self._is_wide(node) and not node.op.is_given()]
         if not pairs:
             return ()
         self.users = self.graph.users()
+        self.order = {node: index for index, node in enumerate(self.nodes)}
         found: list[Group] = []
         used: set[Node] = set()
         for connected in _connected(pairs):
@@ -179,9 +178,7 @@ class _Finder:
 
     def _is_wide(self, node: Node) -> bool:
         """Whether a value grows faster than the tokens."""
-        if node.axes not in self.linear:
-            self.linear[node.axes] = self.counted.is_linear(Poly.volume(node.axes))
-        return not self.linear[node.axes]
+        return self.counted.is_wide(node.axes)
 
     def _group(self, pairs: set[Node]) -> Group | None:
         long = [axis for axis in next(iter(pairs)).axes if axis in self._long(next(iter(pairs)))]

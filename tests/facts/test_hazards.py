@@ -26,8 +26,8 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
     "external_attention": {("AG520", "sum[S](a)")},
     # every expert may be shut off
     "mote_gates": {("AG520", "sum[J](kept)")},
-    # a sum of terms of both signs, and a logarithm of magnitudes
-    "attnzero_bench_pvt_v2_c100": {("AG520", "sum[D](u)"), ("AG523", "abs(v)")},
+    # a sum of terms of both signs
+    "attnzero_bench_pvt_v2_c100": {("AG520", "sum[D](u)")},
     # positive features of keys that are not normalised: they need their maximum subtracted in half precision
     "performer_attention": {("AG522", "scaled(x) @ omega^T - sum[D](square(scaled(x))) / 2")},
     "nprf_rpe_attention": {("AG522", "sum[D](x * omega) - sum[D](x * x) / 2")},
@@ -112,15 +112,27 @@ def test_a_warning_comes_true(name: str) -> None:
     assert not torch.isfinite(result).all()
 
 
-def test_the_lost_gradient_is_nan() -> None:
-    given = call("attnzero_bench_pvt_v2_c100")
-    inputs = [x.detach().clone().requires_grad_() for x in given.inputs]
-    with torch.no_grad():
-        inputs[2].view(-1)[0] = 0.0
-    result = given.module(*inputs)
-    assert torch.isfinite(result).all()
-    (gradient,) = torch.autograd.grad(result.sum(), inputs[2])
-    assert torch.isnan(gradient).any()
+@pytest.mark.parametrize(
+    ("value", "codes", "lost"),
+    [
+        ("where(x == 0, 0, log(abs(x)))", ["AG523"], True),
+        ("log(abs(where(x == 0, 1, x)))", [], False),
+        ("log(abs(where(x != 0, x, 1)))", [], False),
+        ("log(abs(where(x == 1, 1, x)))", ["AG521"], False),
+        ("log(abs(where(x == 0, 0, x)))", ["AG521"], False),
+        ("log(abs(where(x == 0, 1, 2 * x)))", ["AG521"], False),  # twice the smallest number is a number, half is 0
+    ],
+)
+def test_the_lost_gradient_is_nan(value: str, codes: list[str], lost: bool) -> None:
+    """A choice hides the value of what is not chosen, and not its gradient."""
+    text = f"attention f(x[N]) -> [N]:\n    return {value}\n"
+    assert [each.code for each in attngraph.check(text).diagnostics if each.code in NUMBERS] == codes
+    x = torch.tensor([0.0, 2.0], dtype=torch.float64, requires_grad=True)
+    result = attngraph.compile(text)(x)
+    (gradient,) = torch.autograd.grad(result.sum(), x)
+    if codes != ["AG521"]:
+        assert torch.isnan(gradient).any() == lost
+        assert torch.isfinite(result).all()
 
 
 HEADER = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    const eps = 1e-6\n"

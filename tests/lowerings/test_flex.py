@@ -190,5 +190,5 @@ def test_the_target() -> None:
     [note] = made.notes
     assert note.startswith("flexible softmax: FlexAttention computes changes of scores and masks where they are used")
     [note] = attngraph.compile(text, target="inductor").notes
-    assert str(note).startswith("fused softmax: torch's attention without bringing its operands to the shapes")
+    assert str(note).startswith("blocks of queries: all queries at once instead of a loop over blocks of them")
     assert "flexible_attention" not in attngraph.compile(text).source  # type: ignore[operator]

@@ -97,8 +97,12 @@ def test_another_operation_changes_the_digest(draft: Draft, old: str) -> None:
         return
     used = " ".join(type(node.op).__name__ for node in before)
     after = " ".join(type(node.op).__name__ for node in report.formula.graph)
-    values = [n.op for n in before], [n.op for n in report.formula.graph]
-    assert (before.digest() == report.formula.graph.digest()) == (used == after and values[0] == values[1])
+    # a recurrence holds nodes, which are compared by identity: its digest is left to the scans of tests/scans
+    values = [[n.op for n in graph if not n.op.inside()] for graph in (before, report.formula.graph)]
+    if values[0] != values[1] or used != after:
+        assert before.digest() != report.formula.graph.digest()
+    elif not any(node.op.inside() for node in before):
+        assert before.digest() == report.formula.graph.digest()
 
 
 @settings(max_examples=100)

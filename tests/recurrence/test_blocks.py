@@ -66,6 +66,12 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         RAGGED + "    y = split[P -> Y, W](pad[N -> P](x + 1, after=P - N, value=3))\n    scan Y:\n"
         "        state s[D] = 0\n        yield z = s + cumsum[W](y)\n        s = s / 2 + sum[W](y)\n"
         "    return slice[P -> N](merge[Y, W -> P](z)) * x\n",
+        {}, ("LinearRecurrence", "Recent"),
+    ),
+    "a memory of chunks that is not linear": (
+        RAGGED + "    y = split[P -> Y, W](pad[N -> P](x + 1, after=P - N, value=3))\n    scan Y:\n"
+        "        state s[D] = 0\n        yield z = s + cumsum[W](y)\n        s = tanh(s) / 2 + sum[W](y)\n"
+        "    return slice[P -> N](merge[Y, W -> P](z)) * x\n",
         {}, ("Scan",),
     ),
     "a prefix": (

@@ -59,7 +59,7 @@ AGENTS = """attention agents(q[N, D], k[M, D], v[M, E], agents[A, D]) -> [N, E]:
 """
 MOVING = """attention moving(x[N]) -> [N]:
     scan N:
-        state s = 0
+        state s[] = 0
         s = 0.5 * s + tanh(s) * x
         yield y = s
     return y
