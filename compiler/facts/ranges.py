@@ -158,9 +158,9 @@ def range_of(
             return _meet(_add(operands[0], operands[1]), _square_completed(node))
         case Subtract() if node.inputs[0] is node.inputs[1]:
             return Range(0.0, 0.0)
-        case Subtract() if _is_below(*node.inputs):
+        case Subtract() if _is_below(node.inputs[0], node.inputs[1]):
             return Range(high=0.0)
-        case Subtract() if _is_below(*reversed(node.inputs)) or _is_spread(*node.inputs):
+        case Subtract() if _is_below(node.inputs[1], node.inputs[0]) or _is_spread(*node.inputs):
             return Range(0.0)
         case Subtract():
             return _meet(_add(operands[0], _negate(operands[1])), _square_completed(node))

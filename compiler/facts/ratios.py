@@ -21,7 +21,6 @@ from ..ops.logic import Where
 from ..ops.normalisations import Softmax
 from ..ops.reductions import Sum
 from ..separation import separate
-from ..sizes import Poly
 from ..types import Kind
 from .cost import Sequence
 from .ranges import Range, ranges

@@ -71,7 +71,8 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     (ROTATED, {"sizes": {"H": 10**30, "D": 4}}, "rotated cannot be built:\n"
      "  - the size of H must fit 64 bits, but is 1e+30\n  - the size of C must fit 64 bits, but is 4e+30\n"
      "  - the size of C2 must fit 64 bits, but is 4e+30"),
-    (SOFTMAX, {"form": None}, "there is no form `None`; there are auto, dense, linear, chunked, recurrent, associative"),
+    (SOFTMAX, {"form": None}, "there is no form `None`; "
+                              "there are auto, dense, linear, chunked, recurrent, associative"),
     (SOFTMAX, {"target": None}, "there is no target `None`; "
                                 "there are eager, torchscript, inductor, flex, export, aoti, onnx"),
     (SOFTMAX, {"target": "inductr"}, "there is no target `inductr`; did you mean `inductor`?"),
