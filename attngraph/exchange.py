@@ -181,11 +181,13 @@ def _node(reader: _Reader, item: Mapping[str, object], made: list[Node], place: 
         raise GraphFormatError(f"there are {error}") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
         raise GraphFormatError(f"{place}: {type(op).__name__} does not fit its operands ({error})") from error
+    sources = (*operands, *op.inside())  # a step may make axes of its own
+    known = {axis for source in sources for axis in source.axes} | {*op.new_axes(), *_texts(op)}
     if isinstance(op, Part):
         scan = operands[0].op
         if not isinstance(scan, Scan) or not 0 <= op.index < len(scan.step.results) or part_of(scan, op.index) != op:
             raise GraphFormatError(f"{place}: there is no such part of a scan")
-    known = {axis for operand in operands for axis in operand.axes} | {*op.new_axes(), *_texts(op)}
+        known |= {scan.axis, *scan.step.results[op.index].axes}
     if len(set(node.axes)) < len(node.axes) or not known >= set(node.axes):
         raise GraphFormatError(f"{place}: the axes {list(node.axes)} do not follow from the operands")
     stated = item.get("type")

@@ -151,6 +151,17 @@ def test_gradients_of_an_exported_program() -> None:
     torch.testing.assert_close(*found)
 
 
+def test_a_step_may_make_axes() -> None:
+    text = (
+        "attention f(x[N]) -> [L, P, W]:\n    where L = 2\n    where W = 3\n    scan L:\n        state s[N] = 0\n"
+        "        p = pad_circular[N -> P](s, before=1, after=1)\n"
+        "        y = windows[P -> P, W](p, start=0, dilation=1)\n"
+        "        s = tanh(s) + x\n        yield z = y\n    return z\n"
+    )
+    graph = typed("f", text).graph
+    assert exchange.from_json(exchange.to_json(graph)).digest() == graph.digest()
+
+
 @pytest.mark.parametrize("name", FORMULAS)
 def test_text_and_graph_say_the_same(name: str) -> None:
     """The formula that a graph is written as, the graph that JSON gives back: they compute the same."""
