@@ -57,7 +57,8 @@ def _near(path: Path) -> str:
         siblings = sorted(each.name for each in path.parent.iterdir())
     except OSError:
         return "; the folder it should be in cannot be read either"
-    near = get_close_matches(path.name, siblings, n=1)
+    near = get_close_matches(path.name, siblings, n=9)
+    near = [name for name in near if get_close_matches(path.stem, [Path(name).stem])]  # the ending alone says nothing
     return f"; did you mean `{path.with_name(near[0])}`?" if near else ""
 
 

@@ -194,6 +194,9 @@ MISUSES: list[tuple[str, str]] = [
     ("check", "the following arguments are required: FILE|FOLDER (`attngraph check -h` shows examples)"),
     ("check good.attn --formt json", "`attngraph check` does not take `--formt`; did you mean `--format`?"),
     ("check god.attn", "there is no file or folder `god.attn`; did you mean `good.attn`?"),
+    ("check god", "there is no file or folder `god`"),
+    ("check wood.attn", "there is no file or folder `wood.attn`; did you mean `good.attn`?"),
+    ("check maps.attn", "there is no file or folder `maps.attn`"),
     ("check no/where", "there is no file or folder `no/where`; the folder it should be in cannot be read either"),
     ("check empty", "there is no .attn file in `empty`; name a file, or a folder that has some"),
     (
