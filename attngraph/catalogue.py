@@ -37,20 +37,25 @@ def is_reconstruction(report: Report) -> bool:
 
 
 def table(reports: Iterable[Report], link: Callable[[Report], str]) -> str:
-    """One row per formula: what it is, its orders in the sequence axes, its promises.
+    """One row per formula: what it is, its orders in the sequence axes, its forms besides the dense one, its promises.
 
     link: the address of a formula's entry.
     """
-    rows = ["| formula | what it is | as written | as compiled | promises |", "| --- | --- | --- | --- | --- |"]
+    titles = ("formula", "what it is", "as written", "as compiled", "forms", "promises")
+    rows = [_row(titles), _row("---" for _ in titles)]
     for report in reports:
         promises = ", ".join(f"`{verdict.text}`" for verdict in report.verdicts)
-        orders = f"{_code(report.written_order)} | {_code(report.order)}"
-        rows.append(f"| [{report.name}]({link(report)}) | {_cell(summary(report))} | {orders} | {promises} |")
+        orders = _code(report.written_order), _code(report.order)
+        name = f"[{report.name}]({link(report)})"
+        rows.append(_row((name, _cell(summary(report)), *orders, ", ".join(_forms(report)), promises)))
     return "\n".join(rows)
 
 
-def entry(report: Report, heading: str = "##") -> str:
-    """Everything to be known of one formula, below a heading with its name."""
+def entry(report: Report, heading: str = "##", module: str = "") -> str:
+    """Everything to be known of one formula, below a heading with its name.
+
+    module: the address of its generated module.
+    """
     parts = [f"{heading} {report.name}"]
     if _docstring(report):
         parts += [f"*{escaped(summary(report))}*", escaped(source(report))]
@@ -63,6 +68,7 @@ def entry(report: Report, heading: str = "##") -> str:
         parts.append(f"`{signature(report.formula)}`; orders count {_sequence(report)}.")
         parts += [_costs(report), *_account(report, report.formula), _passes(report), _steps(report)]
         parts.append(_simplified(report, report.formula))
+        parts.append(f"The [generated module]({module}), as `attngraph compile` writes it." if module else "")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -86,6 +92,17 @@ def _costs(report: Report) -> str:
 def _peaks(cost: Cost, report: Report) -> list[str]:
     found, more = peaks(cost, report.formula)
     return [*map(_size_of, found), *([f"{counted(more, 'other')} at unusual sizes"] if more else [])]
+
+
+def _forms(report: Report) -> list[str]:
+    """The names of the forms that the formula has besides the dense one, which every formula has."""
+    from .compiler.forms import account
+
+    found = account(report)
+    if found is None:
+        return []
+    names = [form.name for form in found.forms if form.exists and form.name != "dense"]
+    return [*names, "cached"] if found.remembered is not None and "recurrent" not in names else names
 
 
 _LONG = 160  # characters of a size, beyond which its smaller terms are left out
@@ -192,6 +209,10 @@ def _size(body: str) -> int:
 def _sequence(report: Report) -> str:
     names = report.formula.sequence if report.formula is not None else ()
     return ", ".join(f"`{name}`" for name in names) or "no axis"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _code(text: str | None) -> str:

@@ -7,6 +7,7 @@ the project's own data to Markdown.
 from __future__ import annotations
 
 import dataclasses
+import html
 import inspect
 import re
 from collections import defaultdict
@@ -20,10 +21,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from attngraph import catalogue
+from attngraph.compiler.emit import emit
 from attngraph.compiler.facts.cost import superlinear
 from attngraph.compiler.ops import OPS
 from attngraph.compiler.ops.base import Brackets, Op
 from attngraph.compiler.pipeline import check_source, read
+from attngraph.compiler.report import Report
 from attngraph.compiler.rules.arithmetic import ARITHMETIC
 from attngraph.compiler.rules.functions import FUNCTIONS
 from attngraph.compiler.rules.layout import LAYOUT
@@ -127,23 +130,33 @@ def families(folder: Path) -> dict[str, str]:
 
 
 def example_pages(folder: Path) -> dict[str, str]:
-    """Path within the site -> Markdown: one page per family of formulas, and the index of them all."""
+    """Path within the site -> text: a page per family of formulas, their index, and every generated module."""
     pages = {}
     index = [
         "# Formulas",
         "Published attention and token-mixing formulas, each checked, compiled and compared with plain PyTorch by the "
-        "tests. Orders count the sequence axes only; the page of a family shows the polynomials in all sizes.",
+        "tests. Orders count the sequence axes only; the page of a family shows the polynomials in all sizes. Of the "
+        "forms, *recurrent* is `step` with a state of fixed size, *cached* is `step` with a cache of earlier tokens.",
     ]
     for family, about in families(folder).items():
         sources = [read(path) for path in sorted((folder / family).glob("*.attn"))]
         reports = [report for each in sources if isinstance(each, Source) for report in check_source(each)]
         title = family.replace("_", " ").capitalize()
-        entries = [catalogue.entry(report) for report in reports]
+        modules = {f"modules/{report.name}.py": generated_module(report) for report in reports}
+        pages |= modules
+        entries = [catalogue.entry(report, module=f"../{path}") for report, path in zip(reports, modules, strict=True)]
         pages[f"examples/{family}.md"] = "\n\n".join([f"# {title}", f"{about}.", *entries])
         table = catalogue.table(reports, partial("{0}.md#{1.name}".format, family))
         index += [f"## [{title}]({family}.md)", f"{about}.", table]
     pages["examples/index.md"] = "\n\n".join(index) + "\n"
     return pages
+
+
+def generated_module(report: Report) -> str:
+    """The source that `attngraph compile` prints. Errors: PluginError where there is none."""
+    if report.formula is None or report.plan is None:
+        raise PluginError(f"{report.name} has mistakes, and no module")
+    return emit(report.formula, report.plan, steps=report.steps).source
 
 
 def pictures(path: Path) -> dict[str, str]:
@@ -163,13 +176,18 @@ def pictures(path: Path) -> dict[str, str]:
 
 
 def drawn(markdown: str) -> str:
-    """Fences of LaTeX replaced by MathML, which needs no script to be drawn."""
+    """Fences of LaTeX replaced by MathML, which needs no script to be drawn; the LaTeX itself can be unfolded."""
     return re.sub(
         r"^```math\n(.*?)^```$",
-        lambda match: f'<div class="math">{mathml(match[1])}</div>',
+        lambda match: f'<div class="math">{mathml(match[1])}</div>\n{_latex(match[1])}',
         markdown,
         flags=re.MULTILINE | re.DOTALL,
     )
+
+
+def _latex(text: str) -> str:
+    # an empty line would end the block of HTML for Markdown
+    return f"<details><summary>LaTeX</summary><pre>{html.escape(text.strip())}</pre></details>"
 
 
 RULE_FAMILIES = {

@@ -72,7 +72,9 @@ def test_an_entry_of_a_wrong_formula_lists_its_findings() -> None:
 
 def test_a_row_of_the_table() -> None:
     last = table([report(FORMULA)], lambda found: f"here#{found.name}").splitlines()[-1]
-    assert last == "| [probe](here#probe) | Weights w\\_1 \\* w\\_2 \\| \\<b>. | `O(N*M)` | `O(N + M)` | `linear` |"
+    assert last == (
+        "| [probe](here#probe) | Weights w\\_1 \\* w\\_2 \\| \\<b>. | `O(N*M)` | `O(N + M)` | linear | `linear` |"
+    )
 
 
 def test_pages_of_the_documentation(tmp_path: Path) -> None:
@@ -80,12 +82,15 @@ def test_pages_of_the_documentation(tmp_path: Path) -> None:
     (tmp_path / "some_family" / "probe.attn").write_text(FORMULA, encoding="utf-8")
     (tmp_path / "README.md").write_text("| [some_family](some_family) | About it |\n", encoding="utf-8")
     pages = hooks.example_pages(tmp_path)
-    assert pages.keys() == {"examples/index.md", "examples/some_family.md"}
+    assert pages.keys() == {"examples/index.md", "examples/some_family.md", "modules/probe.py"}
+    assert "class Probe(" in pages["modules/probe.py"]
+    assert "[generated module](../modules/probe.py)" in pages["examples/some_family.md"]
     assert "## [Some family](some_family.md)\n\nAbout it.\n\n| formula |" in pages["examples/index.md"]
     assert "](some_family.md#probe)" in pages["examples/index.md"]
     page = hooks.drawn(pages["examples/some_family.md"])
     assert page.startswith("# Some family\n\nAbout it.\n\n## probe\n")
     assert '<div class="math"><math display="block">' in page
+    assert "<pre>\\begin{aligned}" in page
     assert "```math" not in page
     (tmp_path / "another").mkdir()
     with pytest.raises(PluginError):
