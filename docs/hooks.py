@@ -131,7 +131,7 @@ def families(folder: Path) -> dict[str, str]:
 
 def example_pages(folder: Path) -> dict[str, str]:
     """Path within the site -> text: a page per family of formulas, their index, and every generated module."""
-    pages = {}
+    pages: dict[str, str] = {}
     index = [
         "# Formulas",
         "Published attention and token-mixing formulas, each checked, compiled and compared with plain PyTorch by the "
