@@ -116,6 +116,29 @@ def prefix_by_cumsum(k: Tensor, v: Tensor, query: Tensor) -> Tensor:
     return torch.cumsum(weight * v, -2) / torch.cumsum(weight, -2)
 
 
+def prefix_by_spans(k: Tensor, v: Tensor, query: Tensor, *, chunk: int) -> Tensor:
+    """The same for any scores: each span subtracts its last maximum, and is halved where the maximum rises by more."""
+    score = (k @ query.unsqueeze(-1)) * k.size(-1) ** -0.5
+    top = torch.cummax(score, -2)[0]
+    last, total, mixed = top[..., :1, :], torch.zeros_like(top[..., :1, :]), torch.zeros_like(v[..., :1, :])
+    spans, parts = [(x, min(x + chunk, v.size(-2))) for x in range(0, v.size(-2), chunk)][::-1], []
+    while spans:
+        start, stop = spans.pop()
+        end = top[..., stop - 1 : stop, :]
+        if stop - start > 1 and bool((end - last).amax() > 60):
+            middle = (start + stop) // 2
+            spans += [(middle, stop), (start, middle)]
+            continue
+        weight, kept = torch.exp(score[..., start:stop, :] - end), torch.exp(last - end)
+        below = torch.cumsum(weight, -2) + kept * total
+        above = weight * v[..., start:stop, :]
+        above[..., :1, :] += kept * mixed
+        above = torch.cumsum(above, -2)
+        parts.append(above / below)
+        last, total, mixed = end, below[..., -1:, :], above[..., -1:, :]
+    return torch.cat(parts, -2)
+
+
 # -- softmax attention ----------------------------------------------------------------------------------------
 
 

@@ -34,7 +34,8 @@ class Baseline:
     run: the function of inputs and parameters.
     choices: values of its free keyword (its name, the values), of which the fastest is taken.
     prepare: instead of `run`, makes the function from example inputs, outside of what is timed; None where it cannot.
-    kind: `hand` and `library` compute the formula; a `yardstick` computes another one of the same shape.
+    kind: `hand` and `library` compute the formula; a `yardstick` computes another one of the same shape,
+        or this one for some inputs only.
     compiled: is also run under torch.compile; a loop only in full runs, since it is compiled turn by turn.
     in_cpu_training: whether it has gradients on a CPU.
     """
@@ -191,7 +192,10 @@ CASES: tuple[Case, ...] = (
     Case(
         "aaren",
         ("B H N D", "B H N E"),
-        (Baseline("running sums", baselines.prefix_by_cumsum),),
+        (
+            Baseline("safe running sums", baselines.prefix_by_spans, choices=("chunk", (256, 512, 1024, 2048))),
+            Baseline("running sums, unsafe", baselines.prefix_by_cumsum, kind="yardstick"),
+        ),
         parameters=("H", "D"),
     ),
 )

@@ -220,10 +220,29 @@ def gated_chunks(
 def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
     """out[n] = sum over m <= n of exp(score[m]) value[m] / sum over m <= n of exp(score[m]).
 
-    score: [..., N]; value: [..., N, E]. The running maximum is subtracted, so nothing overflows and no
-    denominator vanishes.
+    score: [..., N]; value: [..., N, E]. The largest score of a span in which the running maximum rises little is
+    subtracted, else the running maximum: nothing overflows and no denominator vanishes.
     """
     return prefix_chunks(score, value, None, None, chunk)[0]
+
+
+def level_spans(rises: list[float], chunk: int) -> tuple[list[int], list[bool]]:
+    """Chunks put together to spans of up to 16 in which a maximum rises by 60 at most; whether each span is such.
+
+    rises: by how much it rises in each chunk; a chunk in which it rises more, or by no number, is a span of its own.
+    """
+    sizes: list[int] = []
+    level: list[bool] = []
+    total = 0.0
+    for rise in rises:
+        if len(sizes) > 0 and total + rise <= 60.0 and sizes[-1] < 16 * chunk:
+            sizes[-1] += chunk
+            total += rise
+        else:
+            sizes.append(chunk)
+            level.append(rise <= 60.0)
+            total = rise
+    return sizes, level
 
 
 def prefix_chunks(
@@ -231,41 +250,53 @@ def prefix_chunks(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`prefix_softmax` of positions after those that `before` sums up, what sums up all of them, and the top score.
 
+    Running sums of exponentials, of which none that counts is smaller than exp(-60), span after span. Where the
+    running maximum rises faster, every position of a chunk has its own, in a map of [chunk, chunk].
     before, and the second result: the sums of exp(score[m] - last) value[m] and of exp(score[m] - last), [1, E + 1];
     last: the largest score so far, [1, 1].
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
     score = score.to(wide).unsqueeze(-1)
-    length = min(chunk, value.size(-2))
-    position = torch.arange(length, device=value.device)
-    later = position > position.unsqueeze(-1)
     top = torch.cummax(score, -2)[0]
     if last is None:
         last = top[..., :1, :]
     else:
         top = torch.maximum(top, last)
-    total = torch.zeros_like(last)
-    mixed = value[..., :1, :].to(wide) * total
+    # numbers that decide which sums are made, and are no part of them
+    ends = torch.cat([each[..., -1:, :] for each in torch.split(top.detach(), chunk, -2)], -2)
+    risen = (ends - torch.cat([last.detach().expand(ends[..., :1, :].shape), ends[..., :-1, :]], -2)).squeeze(-1)
+    steepest = torch.nn.functional.pad(risen.unsqueeze(0).flatten(0, -2), [0, 0, 0, 1]).amax(0)
+    rises: list[float] = steepest.to(torch.float64).tolist()
+    sizes, level = level_spans(rises, chunk)
+    sizes[-1] -= len(rises) * chunk - value.size(-2)
+    mixed, total = last, torch.zeros_like(last)
     if before is not None:
         mixed, total = before[..., :-1], before[..., -1:]
-    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
-    values, scores, tops = torch.split(value, chunk, -2), torch.split(score, chunk, -2), torch.split(top, chunk, -2)
+    # Split once: the gradient of a slice would be as long as the sequence, for every span.
+    values, scores, tops = torch.split(value, sizes, -2), torch.split(score, sizes, -2), torch.split(top, sizes, -2)
     parts: list[Tensor] = []
     for index in range(len(values)):
         v, s, t = values[index].to(wide), scores[index], tops[index]
-        size = v.size(-2)
-        weight = torch.exp((s.mT - t).masked_fill(later[:size, :size], -float("inf")))
-        carried = torch.exp(last - t)
-        above = torch.matmul(weight, v) + carried * mixed
-        below = weight.sum(-1, keepdim=True) + carried * total
+        first, end = index == 0 and before is None, t[..., -1:, :]
+        if level[index]:
+            kept, weight = torch.exp(last - end), torch.exp(s - end)
+            above, below = weight * v, torch.cumsum(weight, -2) + kept * total
+            if not first:
+                above.narrow(-2, 0, 1).add_(kept * mixed)
+            above = torch.cumsum(above, -2)
+        else:
+            position = torch.arange(v.size(-2), device=value.device)
+            kept, later = torch.exp(last - t), position > position.unsqueeze(-1)
+            weight = torch.exp((s.mT - t).masked_fill(later, -float("inf")))
+            above, below = torch.matmul(weight, v), weight.sum(-1, keepdim=True) + kept * total
+            if not first:
+                above = above + kept * mixed
         parts.append((above / below).to(value.dtype))
-        last = t[..., -1:, :]
-        total = below[..., -1:, :]
-        mixed = above[..., -1:, :]
+        last, total, mixed = end, below[..., -1:, :], above[..., -1:, :]
     if before is not None:
         leading = torch.broadcast_tensors(mixed[..., :1], total)[0].shape[:-1]
         mixed = torch.cat([mixed.expand(leading + mixed.shape[-1:]), total.expand(leading + total.shape[-1:])], -1)
-    return torch.cat(parts, -2), mixed, last
+    return torch.cat(parts, -2) if len(parts) > 1 else parts[0], mixed, last
 
 
 def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tensor:

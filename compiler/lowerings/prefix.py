@@ -20,6 +20,7 @@ from .lowering import Lowering, unflattened
 from .request import Request
 
 CHUNK = 64
+SPAN = 16  # chunks at most whose running sums subtract one score
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,15 @@ class PrefixSoftmax(Lowering):
     """prefix_softmax(score, value): for every position the softmax average of the values up to it.
 
     Formula: `out[n, e] = sum over m <= n of exp(score[m]) value[m, e] / sum over m <= n of exp(score[m])`,
-    with the running maximum subtracted.
+    with the largest score of a span subtracted, or the running maximum where it rises fast.
 
     Feng et al., Attention as an RNN, 2024; Rabe, Staats, Self-attention Does Not Need O(n^2) Memory, 2021.
     """
 
     rule: ClassVar[str] = "prefix softmax"
     why: ClassVar[str] = (
-        "the scores do not depend on the query, so under a causal mask every average extends the one before; the "
-        "largest score so far is subtracted"
+        "the scores do not depend on the query, so under a causal mask every average extends the one before: running "
+        "sums, less the largest score of a span, or less the running maximum where that rises fast"
     )
     chunked: ClassVar[bool] = True
     operands: ClassVar[tuple[str, ...]] = ("score", "value")
@@ -51,11 +52,11 @@ class PrefixSoftmax(Lowering):
         return Type(kind, (*self.batch, self.query, *self.outer), any(o.batched for o in operands))
 
     def flops(self, result: Type, *operands: Type) -> Poly:
-        return Poly.volume((*self.batch, self.query)) * ((Poly.volume(self.outer) * 2 + 4) * CHUNK)
+        return Poly.volume((*self.batch, self.query)) * (Poly.volume(self.outer) * 3 + 6)
 
     def workspace(self, result: Type, *operands: Type) -> Poly:
-        chunk = Poly.volume(self.outer) * (3 * CHUNK) + CHUNK * CHUNK
-        return result.volume() + Poly.volume((*self.batch, self.query)) + Poly.volume(self.batch) * chunk
+        span = Poly.volume(self.outer) * (3 * SPAN * CHUNK)
+        return result.volume() + Poly.volume((*self.batch, self.query)) + Poly.volume(self.batch) * span
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind:
         return result.kind

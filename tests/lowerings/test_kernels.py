@@ -179,6 +179,48 @@ def test_prefix_softmax(library: ModuleType, length: int, scale: float) -> None:
     torch.testing.assert_close(found, torch.cat(rows, -2), rtol=1e-11, atol=1e-11)
 
 
+def _ramp(length: int, slope: float) -> Tensor:
+    return torch.arange(length, dtype=torch.float64) * slope
+
+
+RISES = {  # scores of which the running maximum rises in other ways
+    "flat": lambda n: _ramp(n, 0.0),
+    "slowly": lambda n: _ramp(n, 0.5),
+    "fast": lambda n: _ramp(n, 9.0),
+    "falls": lambda n: _ramp(n, -9.0),
+    "jumps": lambda n: 200.0 * (_ramp(n, 1.0) // 70) + _random(n),
+    "late": lambda n: torch.where(torch.arange(n) == n - 1, 300.0, _random(n)),
+    "early": lambda n: torch.where(torch.arange(n) == 0, 300.0, _random(n)),
+    "one_head": lambda n: torch.stack([_random(n), _ramp(n, 9.0)]),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("rise", RISES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_prefix_softmax_is_right_however_the_maximum_rises(library: ModuleType, rise: str, dtype: torch.dtype) -> None:
+    """In single precision too: nothing that counts is lost below the largest score of a span."""
+    length = 1300
+    score = RISES[rise](length).float().double().requires_grad_()
+    value = _random(length, 3).float().double().requires_grad_()
+    later = torch.ones(length, length, dtype=torch.bool).triu(1)
+    expected = torch.softmax(score.unsqueeze(-2).masked_fill(later, -math.inf), -1) @ value
+    found = library.prefix_softmax(score.to(dtype), value.to(dtype), 64)
+    bound = 1e-11 if dtype is torch.float64 else 2e-5
+    torch.testing.assert_close(found.double(), expected, rtol=bound, atol=bound)
+    weight = _random(*expected.shape, seed=7)
+    wanted = torch.autograd.grad(expected, (score, value), weight)
+    got = torch.autograd.grad(found, (score, value), weight.to(dtype))
+    for ours, theirs in zip(got, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=10 * bound, atol=10 * bound)
+
+
+def test_spans_are_whole_chunks_in_which_the_maximum_rises_little() -> None:
+    rises = [5.0, 30.0, 30.0, 61.0, 1.0, math.nan, math.inf, 0.0, *[0.0] * 20]
+    sizes = [8, 4, 4, 4, 4, 4, 64, 20]
+    assert kernels.level_spans(rises, 4) == (sizes, [True, True, False, True, False, False, True, True])
+
+
 @BOTH
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (5, 0), (0, 7), (9, -3), (100, 3), (1000, 0)])
 @pytest.mark.parametrize("length", LENGTHS)
