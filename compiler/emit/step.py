@@ -346,7 +346,8 @@ def _init_state(found: Recurrence, count: int, counts: bool, constants: Sequence
     fresh = [pyast.call("torch.empty", 0) for _ in found.cut] + fresh
     texts = remembered(found)
     if counts:
-        fresh.append(pyast.call("torch.zeros", (), dtype=pyast.name("torch.int64")))
+        # the processor reads it in every step: it should not have to wait for a GPU
+        fresh.append(pyast.call("torch.tensor", 0, device=pyast.constant("cpu")))
         texts.append("the number of positions so far: []")
     fresh += [pyast.call("torch.empty", 0) for _ in constants]
     texts += [f"{name}, which the first step computes" for name in constants]

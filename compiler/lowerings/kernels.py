@@ -55,7 +55,7 @@ def causal_chunks(
     queries, keys, values = cut(query, leading, chunk), cut(key, leading, chunk), cut(value, leading, chunk)
     state = total = query
     if before is not None:
-        before = before.expand(leading + [before.size(-2), before.size(-1)]).flatten(0, -3)
+        before = before.expand(leading + [before.size(-2), before.size(-1)]).unsqueeze(0).flatten(0, -3)
         state, total = before[..., : value.size(-1)], before[..., value.size(-1) :].mT
     parts: list[Tensor] = []
     for index in range(len(queries)):
@@ -120,7 +120,7 @@ def decayed_chunks(
     to_end = torch.exp(rate * (length - 1 - position).unsqueeze(-1))
     state = total = query
     if before is not None:
-        before = before.expand(leading + [before.size(-2), before.size(-1)]).flatten(0, -3)
+        before = before.expand(leading + [before.size(-2), before.size(-1)]).unsqueeze(0).flatten(0, -3)
         state, total = before[..., : value.size(-1)], before[..., value.size(-1) :].mT
     parts: list[Tensor] = []
     for index in range(len(queries)):

@@ -119,7 +119,7 @@ class Retention(nn.Module):
         state[2]: the number of positions so far: []
         state[3]: gamma, which the first step computes
         """
-        return [torch.empty(0), torch.empty(0), torch.zeros((), dtype=torch.int64), torch.empty(0)]
+        return [torch.empty(0), torch.empty(0), torch.tensor(0, device="cpu"), torch.empty(0)]
 
     def step_constants(self, q: Tensor) -> Tensor:
         """What depends on sizes only: the first step computes it and hands it on in the state."""

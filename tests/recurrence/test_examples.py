@@ -15,7 +15,7 @@ from attngraph.compiler.graph import Graph
 from attngraph.compiler.module import compile as build
 from attngraph.compiler.recurrence import Refusal, recurrence
 
-from ..examples.cases import EQUAL, EXAMPLES, ONE, PRIMES, Base
+from ..examples.cases import EQUAL, EXAMPLES, LONG, ONE, PRIMES, Base
 from ..examples.test_examples import FORMULAS, _prepare
 from .harness import found, length, same, splits
 
@@ -71,9 +71,9 @@ def test_what_depends_on_the_length_is_refused(name: str) -> None:
 
 
 def _bases(name: str) -> list[tuple[Base, Mapping[str, int | float]]]:
-    """Sizes 1, primes, and equal sizes of two axes, as far as the example has them."""
+    """Sizes 1, primes, equal sizes of two axes, and no dimension of a batch, as far as the example has them."""
     example = EXAMPLES[name]
-    bases = [base for base in (ONE, PRIMES, EQUAL) if base in example.bases] or example.bases[:1]
+    bases = [base for base in (ONE, PRIMES, EQUAL, LONG) if base in example.bases] or example.bases[:1]
     return [(base, example.consts[index % len(example.consts)]) for index, base in enumerate(bases)]
 
 
