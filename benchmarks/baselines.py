@@ -284,12 +284,40 @@ def retention_state(q: Tensor, k: Tensor, v: Tensor) -> Attention:
     return step
 
 
+#: Tokens that a cache takes before it starts again where it was prepared: what is timed are steps of this many.
+AHEAD = 64
+
+
 def fused_cache(q: Tensor, k: Tensor, v: Tensor) -> Attention:
-    """Softmax attention after the tokens k, v: torch's own, over the cache with one key and value more."""
+    """Softmax attention after the tokens k, v, and after those of the calls before: torch's own, over a cache that is
+    copied for every token."""
+    start = k.size(-2)
     keys, values = k, v
 
     def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return functional.scaled_dot_product_attention(q, torch.cat([keys, k], -2), torch.cat([values, v], -2))
+        nonlocal keys, values
+        before = slice(None) if keys.size(-2) < start + AHEAD else slice(start)
+        keys, values = torch.cat([keys[..., before, :], k], -2), torch.cat([values[..., before, :], v], -2)
+        return functional.scaled_dot_product_attention(q, keys, values)
+
+    return step
+
+
+def static_cache(q: Tensor, k: Tensor, v: Tensor) -> Attention:
+    """The same over a cache that was allocated for the longest sequence: a token is written into its place."""
+    start = k.size(-2)
+    keys, values = (x.new_empty(*x.shape[:-2], start + AHEAD, x.size(-1)) for x in (k, v))
+    keys[..., :start, :], values[..., :start, :] = k, v
+    count = start
+
+    def step(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        nonlocal count
+        if count == start + AHEAD:
+            count = start
+        keys.narrow(-2, count, 1).copy_(k)
+        values.narrow(-2, count, 1).copy_(v)
+        count += 1
+        return functional.scaled_dot_product_attention(q, keys.narrow(-2, 0, count), values.narrow(-2, 0, count))
 
     return step
 

@@ -123,11 +123,11 @@ def group(case: Case, mode: Mode, length: int, settings: Settings, compiled: boo
     leaves = tuple(x for x in (*made.inputs, *made.product.parameters()))
     calls = [_call(each, leaves, made.literal, training) for each in everyone]
     reference = next(i for i, each in enumerate(everyone) if each.kind == "hand")
-    expected = calls[reference]()
-    differences = [
-        None if each.kind == "yardstick" else difference(call(), expected)
-        for each, call in zip(everyone, calls, strict=True)
-    ]
+    values = [None if each.kind == "yardstick" else call() for each, call in zip(everyone, calls, strict=True)]
+    expected = values[reference]
+    assert expected is not None
+    differences = [None if value is None else difference(value, expected) for value in values]
+    del values, expected
     tolerance = TOLERANCE[settings.dtype]
     wrong = [
         Wrong(case.name, mode, length, each.name, found, tolerance)

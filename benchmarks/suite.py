@@ -147,7 +147,10 @@ CASES: tuple[Case, ...] = (
         QKV,
         (Baseline("SDPA, is_causal", baselines.fused_causal),),
         training=True,
-        decoding=(Baseline("SDPA with a cache", prepare=baselines.fused_cache),),
+        decoding=(
+            Baseline("SDPA, static cache", prepare=baselines.static_cache),
+            Baseline("SDPA, cache by cat", prepare=baselines.fused_cache),
+        ),
     ),
     Case(
         "alibi_attention",
@@ -298,13 +301,12 @@ def contenders(
 
 
 def decoders(made: Problem) -> list[Contender]:
-    """Everybody who computes the last token of the inputs after all the others, the product first."""
-    module: Any = made.product
+    """Everybody who computes the last token of the inputs after all the others, the product first.
+
+    Further calls go on with the same token, up to baselines.AHEAD of them, and then from the first again.
+    """
     before, last = [x[..., :-1, :] for x in made.inputs], tuple(x[..., -1:, :] for x in made.inputs)
-    state = module.init_state()
-    if before[0].size(-2):
-        _, state = module.step(state, *before)
-    found = [Contender(PRODUCT, "product", lambda *token: module.step(state, *token)[0], last)]
+    found = [Contender(PRODUCT, "product", _steps(made.product, before), last)]
     for each in made.case.decoding:
         run = each.prepare(*before) if each.prepare is not None else None
         if run is not None:
@@ -314,6 +316,24 @@ def decoders(made: Problem) -> list[Contender]:
         return made.product(*made.inputs)[..., -1:, :]  # type: ignore[no-any-return]
 
     return [*found, Contender("the whole sequence again", "literal", again, last)]
+
+
+def _steps(module: Any, before: list[Tensor]) -> Attention:
+    """`step` of a module after what came before, from state to state."""
+    start: list[Tensor] = module.init_state()
+    if before[0].size(-2):
+        _, start = module.step(start, *before)
+    state, count = start, 0
+
+    def step(*token: Tensor) -> Tensor:
+        nonlocal state, count
+        if count == baselines.AHEAD:
+            state, count = start, 0
+        out, state = module.step(state, *token)
+        count += 1
+        return out  # type: ignore[no-any-return]
+
+    return step
 
 
 def _compiled(run: Attention | nn.Module) -> Attention:

@@ -9,9 +9,58 @@ def is_new(state: Tensor) -> bool:
     return state.dim() == 1 and state.size(0) == 0
 
 
+def has_memory(x: Tensor) -> bool:
+    """Whether values in memory are all there is to x: no gradient, no tangent, no vmap."""
+    if type(x) is not Tensor or x.layout != torch.strided or x.requires_grad:
+        return False
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    tangent = torch.autograd.forward_ad.unpack_dual(x).tangent
+    return tangent is None and not torch._C._are_functorch_transforms_active()
+
+
+def appended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
+    """What was kept, and x after it: in its memory, if there is room that nobody has written to.
+
+    The storage knows how far it is filled, so that of two tensors that go on from the same one the
+    second is a copy. What is traced, or has gradients, is always a copy.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return torch.cat([kept, x], dim)
+    if not has_memory(kept) or not has_memory(x) or kept.dtype != x.dtype:
+        return torch.cat([kept, x], dim)
+    dim %= kept.dim()
+    shape, added = [*kept.shape], [*x.shape]
+    before, more = shape[dim], added[dim : dim + 1]
+    shape[dim : dim + 1] = more
+    if shape != added or kept.device != x.device:
+        return torch.cat([kept, x], dim)
+    count = shape[dim] = before + more[0]
+    known = vars(kept.untyped_storage())
+    room = known.get("room", ((), 0, 0))
+    strides, filled, capacity = room
+    start = kept.storage_offset()
+    fits = strides == kept.stride() and filled + more[0] <= capacity
+    fits = fits and start // strides[dim] % capacity + before == filled
+    if fits and known.pop("room", None) is room:
+        both, filled = kept.data, filled + more[0]
+    else:
+        capacity, start, filled = count + max(count // 8, 64), 0, count
+        shape[dim] = capacity
+        both = torch.empty(shape, dtype=kept.dtype, device=kept.device)
+        strides, shape[dim] = both.stride(), count
+        both.narrow(dim, 0, before).copy_(kept)
+        known = vars(both.untyped_storage())
+    both.as_strided(added, strides, start + before * strides[dim]).copy_(x)
+    known["room"] = (strides, filled, capacity)
+    return both.as_strided(shape, strides, start)
+
+
 def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
     """What was kept, and x after it."""
-    return x if is_new(kept) else torch.cat([kept, x], dim)
+    if is_new(kept):
+        return x
+    return torch.cat([kept, x], dim) if torch.jit.is_scripting() else appended(kept, x, dim)
 
 
 def fits(state: Tensor, shape: list[int]) -> bool:
