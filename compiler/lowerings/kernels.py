@@ -266,7 +266,10 @@ def prefix_chunks(
     ends = torch.cat([each[..., -1:, :] for each in torch.split(top.detach(), chunk, -2)], -2)
     risen = (ends - torch.cat([last.detach().expand(ends[..., :1, :].shape), ends[..., :-1, :]], -2)).squeeze(-1)
     steepest = torch.nn.functional.pad(risen.unsqueeze(0).flatten(0, -2), [0, 0, 0, 1]).amax(0)
-    rises: list[float] = steepest.to(torch.float64).tolist()
+    rises = [float("inf")] * steepest.size(0)
+    if steepest.is_cpu:  # for those of a GPU the processor would have to wait
+        known: list[float] = steepest.to(torch.float64).tolist()
+        rises = known
     sizes, level = level_spans(rises, chunk)
     sizes[-1] -= len(rises) * chunk - value.size(-2)
     mixed, total = last, torch.zeros_like(last)
