@@ -219,10 +219,10 @@ class _AtAll:
         op = node.op
         along = (self.axis,) if any(self.axis in operand.axes for operand in operands) else ()
         if isinstance(op, Contraction):
-            op = replace(op, result=(*along, *op.result))
             lefts, rights = (self.sums.get(operand, (operand,)) for operand in operands)
             if len(lefts) + len(rights) > 2:  # of each by itself, so that none need be stored
-                return self._joined([self.builder.make(op, left, right) for left in lefts for right in rights])
+                return self._joined([self._contracted(op, left, right) for left in lefts for right in rights])
+            return self._contracted(op, *operands)
         elif isinstance(op, Broadcast | Reorder):
             op = replace(op, axes=(*along, *op.axes))
         try:
@@ -232,6 +232,11 @@ class _AtAll:
         if {*made.axes} != {*along, *node.axes}:
             raise _Refused(f"`{op.spelling}` cannot be computed at all positions at once", node)
         return made
+
+    def _contracted(self, op: Contraction, left: Node, right: Node) -> Node:
+        """A contraction at all positions, or one that is the same at all: of what a state starts from, say."""
+        along = (self.axis,) if self.axis in left.axes or self.axis in right.axes else ()
+        return self.builder.make(replace(op, result=(*along, *op.result)), left, right)
 
     # -- a state -----------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from .ops.arithmetic import IntegerPower, Power
 from .ops.cumulative import CumulativeProduct
 from .ops.functions import Acos, Asin, Tan
 from .ops.reductions import Product
+from .scan import Argument
 from .types import Kind
 
 _SAME = {"AG408": "AG511"}  # a broken claim says what the note would say
@@ -46,10 +47,12 @@ def _numbers(formula: Formula) -> Iterator[Diagnostic]:
     for found in hazards(formula):
         if found.given:
             continue
-        place = _place(formula, found.cause) or _place(formula, found.node)
+        cause = found.cause.op
+        of_step = isinstance(cause, Argument)  # a state, say: it is read where the step is written
+        place = (None if of_step else _place(formula, found.cause)) or _place(formula, found.node)
         if place is None:
             continue
-        text = _quoted(formula, place)
+        text = cause.name if isinstance(cause, Argument) else _quoted(formula, place)
         match found.hazard:
             case Hazard.ZERO:
                 help = None if found.negative else "keep it above 0: add a small number, or `max(..., 1e-6)`"

@@ -1,17 +1,17 @@
 """Where numbers may go wrong: denominators that can be 0, logarithms and roots of negative values, overflow.
 
 Sound in one direction: where nothing is found, finite inputs of moderate size give finite results. What is found need
-not happen; the bounds of values are all that it is judged by. Inside of a recurrence nothing is looked at.
+not happen; the bounds of values are all that it is judged by. Of a recurrence, any step is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..formula import Formula
-from ..graph import Node
+from ..graph import Graph, Node
 from ..ops.arithmetic import Add, Divide, FloorDivide, IntegerPower, Modulo, Multiply, Negative, Power, Subtract
 from ..ops.base import Leaf
 from ..ops.cumulative import CumulativeProduct
@@ -33,9 +33,11 @@ from ..ops.functions import (
 )
 from ..ops.logic import Equal, Greater, GreaterEqual, IsNan, Less, LessEqual, NotEqual, Where
 from ..ops.reductions import Product, Sum
+from ..ops.selection import Pad
+from ..scan import Argument, Scan, deep
 from ..sizes import Facts, Poly
 from .gradients import reached_by_gradients
-from .ranges import Range, ranges
+from .ranges import Range, ranges, within
 from .ratios import EXPONENT, shifted
 from .rows import Total, Totals
 
@@ -74,30 +76,88 @@ _SUSPECTS = (
 
 def hazards(formula: Formula) -> tuple[Found, ...]:
     """Every place of the formula as written where numbers may go wrong, in the order of evaluation."""
-    suspects = [node for node in formula.graph if isinstance(node.op, _SUSPECTS)]
-    if not suspects:
+    if not any(isinstance(node.op, _SUSPECTS) for node in deep(formula.graph)):
         return ()
-    known: dict[Node, Range] = {}
-    rows = Totals(formula.constants, formula.facts, known)
-    users: Mapping[Node, list[Node]] | None = None
-    found: list[Found] = []
-    for node in suspects:
-        bounds = ranges((node,), formula.constants, known)
-        for each in _judged(node, bounds, formula.facts):
-            if each.hazard is Hazard.ZERO and _is_one(each.cause, rows):
-                continue
-            if users is None:
-                users = formula.graph.users()
-            after = _guarded(each, users)
-            if after is not None:
-                found.append(after)
+    found = dict.fromkeys(_Search(formula, formula.graph, {}).found())
     if any(each.hazard is Hazard.OVERFLOW and isinstance(each.node.op, Exp) for each in found):
-        computed = set(shifted(formula).graph)
-        found = [each for each in found if each.hazard is not Hazard.OVERFLOW or each.node in computed]
+        gone = set(formula.graph) - set(shifted(formula).graph)
+        found = {each: None for each in found if each.hazard is not Hazard.OVERFLOW or each.node not in gone}
     if any(each.hazard is Hazard.GRADIENT for each in found):
         reached = reached_by_gradients(formula)
-        found = [each for each in found if each.hazard is not Hazard.GRADIENT or each.node in reached]
+        found = {each: None for each in found if each.hazard is not Hazard.GRADIENT or each.node in reached}
     return tuple(found)
+
+
+class _Search:
+    """Of one graph: that of a formula, or that of a step.
+
+    known: ranges of its values, it grows. around: of a step, the search outside and the scan.
+    """
+
+    def __init__(
+        self,
+        formula: Formula,
+        graph: Graph,
+        known: dict[Node, Range],
+        around: tuple[_Search, Node] | None = None,
+    ) -> None:
+        self.formula = formula
+        self.graph = graph
+        self.known = known
+        self.around = around
+        self.rows = Totals(formula.constants, formula.facts, known)
+        self.users: Mapping[Node, list[Node]] | None = None
+
+    def found(self) -> Iterator[Found]:
+        for node in self.graph:
+            if isinstance(node.op, Scan):
+                yield from self._of_steps(node, node.op)
+            elif isinstance(node.op, _SUSPECTS):
+                yield from self._of(node)
+
+    def _of(self, node: Node) -> Iterator[Found]:
+        bounds = ranges((node,), self.formula.constants, self.known)
+        for each in _judged(node, bounds, self.formula.facts):
+            if each.hazard is Hazard.ZERO and _is_one(each.cause, self.rows):
+                continue
+            if self.users is None:
+                self.users = self.graph.users()
+            after = _guarded(each, () if node in self.graph.outputs else self.users[node])
+            if after is not None:
+                yield replace(after, given=self._is_given(after.cause, after.hazard is Hazard.OVERFLOW))
+
+    def _of_steps(self, node: Node, op: Scan) -> Iterator[Found]:
+        if not any(isinstance(inner.op, _SUSPECTS) for inner in deep(op.step.nodes())):
+            return
+        ranges(node.inputs, self.formula.constants, self.known)
+        inside = within(node, self.formula.constants, self.known)
+        steps = Graph(op.step.results, {})
+        yield from _Search(self.formula, steps, inside, (self, node)).found()
+
+    def _is_given(self, node: Node, filled: bool, depth: int = 0) -> bool:
+        """Whether a value is an argument of the module or of a call, up to terms and factors that are.
+
+        filled: also where the text puts numbers at some positions, which may be 0 but are never too large.
+        """
+
+        def below(operand: Node) -> bool:
+            return self._is_given(operand, filled, depth + 1)
+
+        if isinstance(node.op, Argument) and self.around is not None:
+            outside, scan = self.around
+            index = scan.op.step.arguments.index(node)  # type: ignore[attr-defined]
+            return index >= scan.op.states and outside._is_given(scan.inputs[index], filled, depth)  # type: ignore[attr-defined]
+        if not node.type.batched or isinstance(node.op, Leaf):
+            return True
+        if depth > 6:
+            return False
+        if filled and isinstance(node.op, Where) and not node.inputs[0].type.batched:
+            return all(map(below, node.inputs[1:]))
+        if not isinstance(node.op, Add | Subtract | Multiply | Divide):
+            moved = node.op.is_view() or isinstance(node.op, Negative) or (filled and isinstance(node.op, Pad))
+            return moved and below(node.inputs[0])
+        left, right = node.inputs
+        return (not right.type.batched and below(left)) or (not left.type.batched and below(right))
 
 
 def _is_one(node: Node, rows: Totals) -> bool:
@@ -130,20 +190,20 @@ def _judged(node: Node, known: Mapping[Node, Range], facts: Facts) -> Iterator[F
                 yield _domain(node, known)
         case Exp() | Expm1():
             if first.high > EXPONENT:
-                yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+                yield Found(Hazard.OVERFLOW, node, node.inputs[0])
         case Sinh() | Cosh():
             if max(-first.low, first.high) > EXPONENT:
-                yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+                yield Found(Hazard.OVERFLOW, node, node.inputs[0])
         case Power():
             yield from _power(node, known)
         case IntegerPower(exponent) if exponent >= STEEP and max(-first.low, first.high) ** exponent > HALF:
-            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0])
         case Product(axes) if _largest_product(first, Poly.volume(axes), facts) > HALF:
-            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0])
         case CumulativeProduct() if max(-first.low, first.high) > 1:
-            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0])
         case Tan():
-            yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+            yield Found(Hazard.OVERFLOW, node, node.inputs[0])
 
 
 def _largest_product(factor: Range, count: Poly, facts: Facts) -> float:
@@ -164,46 +224,33 @@ def _power(node: Node, known: Mapping[Node, Range]) -> Iterator[Found]:
     if (largest > 1 and exponent.high >= STEEP and largest**exponent.high > HALF) or (
         base.low < 1 and exponent.low <= -STEEP
     ):
-        yield Found(Hazard.OVERFLOW, node, node.inputs[0], given=_is_given(node.inputs[0]))
+        yield Found(Hazard.OVERFLOW, node, node.inputs[0])
 
 
 def _zero(node: Node, cause: Node, known: Mapping[Node, Range]) -> Iterator[Found]:
     bounds = known[cause]
     if not bounds.positive and not (bounds.high < 0 or (bounds.high == 0 and bounds.high_open)):
-        yield Found(Hazard.ZERO, node, cause, not bounds.non_negative, _is_given(cause))
+        yield Found(Hazard.ZERO, node, cause, not bounds.non_negative)
 
 
 def _domain(node: Node, known: Mapping[Node, Range]) -> Found:
     cause = node.inputs[0]
-    return Found(Hazard.DOMAIN, node, cause, not known[cause].non_negative, _is_given(cause))
-
-
-def _is_given(node: Node, depth: int = 0) -> bool:
-    """Whether a value is an argument of the module or of a call, up to terms and factors that are."""
-    if not node.type.batched or isinstance(node.op, Leaf):
-        return True
-    if depth > 6 or not isinstance(node.op, Add | Subtract | Multiply | Divide):
-        moved = node.op.is_view() or isinstance(node.op, Negative)
-        return depth <= 6 and moved and _is_given(node.inputs[0], depth + 1)
-    left, right = node.inputs
-    return (not right.type.batched and _is_given(left, depth + 1)) or (
-        not left.type.batched and _is_given(right, depth + 1)
-    )
+    return Found(Hazard.DOMAIN, node, cause, not known[cause].non_negative)
 
 
 # -- guards ------------------------------------------------------------------------------------------
 
 
-def _guarded(found: Found, users: Mapping[Node, list[Node]]) -> Found | None:
+def _guarded(found: Found, later: Collection[Node]) -> Found | None:
     """The finding; None where `where(isnan(x), 0, x)` cleans up behind it.
 
-    Where the text selects by the operand that causes it, the value is discarded, but the gradient of it is not.
+    later: all that reads the value; nothing, if it is a result. Where the text selects by the operand that causes it,
+    the value is discarded, but the gradient of it is not.
     """
-    later = users[found.node]
     if later and all(_cleans(user, found.node) for user in later):
         return None
     if found.hazard is not Hazard.OVERFLOW and later and all(_selects(user, found) for user in later):
-        return Found(Hazard.GRADIENT, found.node, found.cause, found.negative, found.given)
+        return replace(found, hazard=Hazard.GRADIENT)
     return found
 
 

@@ -103,20 +103,43 @@ def ranges(
 def _members(
     scan: Node, constants: Mapping[str, int | float], found: Mapping[Node, Range], free: frozenset[str]
 ) -> list[Range]:
-    """The ranges of what a scan gives: by induction, from ranges of the states that a step keeps them in."""
+    """The ranges of what a scan gives."""
+    op = scan.op
+    assert isinstance(op, Scan)
+    inside = within(scan, constants, found, free)
+    return [inside[result] for result in op.step.results]
+
+
+def within(
+    scan: Node,
+    constants: Mapping[str, int | float],
+    found: Mapping[Node, Range],
+    free: frozenset[str] = frozenset(),
+) -> dict[Node, Range]:
+    """The ranges of the values of any step: by induction, from ranges of the states that a step keeps them in.
+
+    What a step makes of those ranges bounds every state after the first, so the last round may only narrow.
+    found: the ranges of the operands of the scan.
+    """
     op = scan.op
     assert isinstance(op, Scan)
     given = [found[operand] for operand in scan.inputs]
     starts, rest = given[: op.states], given[op.states :]
-    states = starts
-    while True:
+
+    def stepped(states: list[Range]) -> tuple[dict[Node, Range], list[Range]]:
         inside = dict(zip(op.step.arguments, (*states, *rest), strict=True))
         ranges(op.step.results, constants, inside, free)
-        results = [inside[result] for result in op.step.results]
-        wider = [_widened(s, hull(start, r)) for s, start, r in zip(states, starts, results, strict=False)]
-        if wider == states:
-            return results
+        return inside, [hull(start, inside[result]) for start, result in zip(starts, op.step.results, strict=False)]
+
+    inside, needed = stepped(starts)
+    states = starts
+    if needed != starts:  # one step, and then the widest of all
+        states = [hull(*pair) for pair in zip(starts, needed, strict=True)]
+        inside, needed = stepped(states)
+    while (wider := [_widened(*pair) for pair in zip(states, needed, strict=True)]) != states:
         states = wider
+        inside, needed = stepped(states)
+    return inside if needed == states else stepped(needed)[0]
 
 
 def _widened(kept: Range, needed: Range) -> Range:
@@ -155,7 +178,7 @@ def range_of(
         case Abs() if _is_never_zero(node.inputs[0]):
             return Range(0.0, max(-operands[0].low, operands[0].high), low_open=True)
         case Add():
-            return _meet(_add(operands[0], operands[1]), _square_completed(node))
+            return _meet(_meet(_add(operands[0], operands[1]), _square_completed(node)), _mixture(node, found))
         case Subtract() if node.inputs[0] is node.inputs[1]:
             return Range(0.0, 0.0)
         case Subtract() if _is_below(node.inputs[0], node.inputs[1]):
@@ -316,6 +339,27 @@ def _square_completed(node: Node) -> Range:
         return ANY
     turn = c - b * b / (4 * a)
     return Range(low=turn) if a > 0 else Range(high=turn)
+
+
+def _mixture(node: Node, found: Mapping[Node, Range]) -> Range:
+    """g * a + (1 - g) * b lies where a and b do, for a g from 0 to 1."""
+    left, right = node.inputs
+    if not isinstance(left.op, Multiply) or not isinstance(right.op, Multiply):
+        return ANY
+    for gate, one in (left.inputs, left.inputs[::-1]):
+        for rest, other in (right.inputs, right.inputs[::-1]):
+            if are_complements(gate, rest) and all(found[g].low >= 0 and found[g].high <= 1 for g in (gate, rest)):
+                return hull(found[one], found[other])
+    return ANY
+
+
+def are_complements(one: Node, other: Node) -> bool:
+    """Whether two values are g and 1 - g."""
+    for gate, rest in ((one, other), (other, one)):
+        if isinstance(rest.op, Subtract) and rest.inputs[1] is gate:
+            whole = rest.inputs[0].op
+            return isinstance(whole, Literal) and whole.value == 1
+    return False
 
 
 Quadratic = tuple[Node | None, float, float, float]  # x, and the factors of 1, x and x^2

@@ -11,7 +11,7 @@ from enum import Enum
 
 from ..formula import Formula
 from ..graph import Graph, Node, topological
-from ..ops.arithmetic import Add, Divide, Multiply, Power, Subtract
+from ..ops.arithmetic import Add, Divide, Multiply, Power
 from ..ops.base import Op
 from ..ops.contraction import Contraction
 from ..ops.functions import StopGradient
@@ -23,10 +23,10 @@ from ..ops.pairs import Maximum
 from ..ops.reductions import Mean, Sum
 from ..ops.selection import Slice
 from ..report import Weights
-from ..scan import Part, Scan
+from ..scan import Argument, Part, Scan, deep
 from ..sizes import Facts
 from .lags import lags, linear
-from .ranges import Range, ranges
+from .ranges import Range, are_complements, ranges
 from .seen import leaves_some
 
 Axes = frozenset[str]
@@ -167,7 +167,7 @@ class Totals:
             return Total.UNKNOWN
         for gate, one in (left.inputs, left.inputs[::-1]):
             for other_gate, other in (right.inputs, right.inputs[::-1]):
-                if _are_complements(gate, other_gate) and axes.isdisjoint(gate.axes):
+                if are_complements(gate, other_gate) and axes.isdisjoint(gate.axes):
                     pair = (self.of(one, axes, depth + 1), self.of(other, axes, depth + 1))
                     if pair == (Total.ONE, Total.ONE):
                         return Total.ONE
@@ -188,53 +188,64 @@ def _divides(node: Node, users: Mapping[Node, list[Node]]) -> bool:
 
 
 def weights(formula: Formula, sequence: frozenset[str]) -> tuple[Weights, ...]:
-    """What weighs values in sums, and results that are maps, in the order of evaluation.
+    """What weighs values in sums, and results that are maps, in the order of evaluation, that in steps included.
 
     Of a product and of a mixture also what is normalised in it, and tables; of a part of weights, the whole.
     """
     totals = Totals(formula.constants, formula.facts)
-    users = formula.graph.users()
-    results = tuple(dict.fromkeys(a for node in formula.graph.outputs for a in node.axes if a in sequence))
-    origins = _origins(formula.graph)
+    results = dict.fromkeys(a for node in formula.graph.outputs for a in node.axes if a in sequence)
+    origins, inputs = _origins(formula.graph), len(formula.inputs)
     found: dict[tuple[Node, Axes], Weights] = {}
 
-    def say(node: Node, axes: Axes, total: Total) -> None:
-        found.setdefault((node, axes), _weights(node, axes, total, results, origins, len(formula.inputs)))
+    def say(node: Node, axes: Axes, total: Total, steps: Axes) -> None:
+        has = frozenset(node.axes) | steps
+        missing = results.keys() - has.union(*(origins.get(axis, frozenset()) for axis in has))
+        found.setdefault((node, axes), _weights(node, axes, total, tuple(a for a in results if a in missing), inputs))
 
-    def factors(node: Node, along: Axes = frozenset()) -> None:
+    def factors(node: Node, along: Axes, steps: Axes) -> None:
         for factor in _factors(node):
             axes = _normalised(factor)
             if axes and totals.of(factor, axes) is not Total.UNKNOWN:
-                say(factor, axes, totals.of(factor, axes))
+                say(factor, axes, totals.of(factor, axes), steps)
             elif along and along <= set(factor.axes) and len(sequence & set(factor.axes)) > 1 and _is_table(factor):
-                say(factor, along, Total.UNKNOWN)
+                say(factor, along, Total.UNKNOWN, steps)
 
-    for node in formula.graph:
-        if not isinstance(node.op, Contraction) or _divides(node, users):
-            continue
-        axes = frozenset(node.op.axes)
-        for weight, value in (node.inputs, node.inputs[::-1]):
-            along = axes & sequence if axes & sequence else axes
-            if not along <= set(weight.axes) or not along <= set(value.axes):
+    for graph, steps in _graphs(formula.graph):
+        users = graph.users()
+        for node in graph:
+            if not isinstance(node.op, Contraction) or _divides(node, users):
                 continue
-            total = totals.of(weight, axes)
-            if total is Total.UNKNOWN:
-                total = totals.later(weight, node, users)
-            mixes = bool(axes & sequence) and len(sequence & set(weight.axes)) > 1 and value.type.batched
-            mixes = mixes and not _is_of_positions(weight)
-            if total is not Total.UNKNOWN or mixes:
-                say(weight, along if total is Total.UNKNOWN else axes, total)
-                if not isinstance(weight.op, Softmax | L1Normalize):
-                    factors(weight, along)
-                break
+            axes = frozenset(node.op.axes)
+            for weight, value in (node.inputs, node.inputs[::-1]):
+                along = axes & sequence if axes & sequence else axes
+                if not along <= set(weight.axes) or not along <= set(value.axes):
+                    continue
+                total = totals.of(weight, axes)
+                if total is Total.UNKNOWN:
+                    total = totals.later(weight, node, users)
+                mixes = bool(axes & sequence) and len(sequence & (steps | set(weight.axes))) > 1 and value.type.batched
+                mixes = mixes and not _is_of_positions(weight)
+                if total is not Total.UNKNOWN or mixes:
+                    say(weight, along if total is Total.UNKNOWN else axes, total, steps)
+                    if not isinstance(weight.op, Softmax | L1Normalize):
+                        factors(weight, along, steps)
+                    break
     for node in formula.graph.outputs:
         if len(node.axes) > 1:
             for axis in node.axes:
                 total = totals.of(node, frozenset({axis}))
                 if total is not Total.UNKNOWN:
-                    say(node, frozenset({axis}), total)
-            factors(node)
+                    say(node, frozenset({axis}), total, frozenset())
+            factors(node, frozenset(), frozenset())
     return tuple(found.values())
+
+
+def _graphs(graph: Graph, steps: Axes = frozenset()) -> Iterator[tuple[Graph, Axes]]:
+    """The graph and, before it, those of the steps of its recurrences. Each with the axes that its steps are along."""
+    for node in graph:
+        if isinstance(node.op, Scan):
+            yield from _graphs(Graph(node.op.step.results, {}), steps | {node.op.axis})
+    yield graph, steps
 
 
 def _factors(node: Node, depth: int = 0) -> Iterator[Node]:
@@ -277,14 +288,10 @@ def _is_table(node: Node) -> bool:
 
 def _is_of_positions(node: Node) -> bool:
     """Whether a value is made of positions and sizes alone, as a mask is."""
-    return not any(isinstance(each.op, Declared) for each in topological([node]))
+    return not any(isinstance(each.op, Declared | Argument) for each in topological([node]))
 
 
-def _weights(
-    node: Node, axes: Axes, total: Total, results: tuple[str, ...], origins: Mapping[str, frozenset[str]], inputs: int
-) -> Weights:
-    along = frozenset(node.axes).union(*(origins.get(axis, frozenset()) for axis in node.axes))
-    missing = tuple(axis for axis in results if axis not in along)
+def _weights(node: Node, axes: Axes, total: Total, missing: tuple[str, ...], inputs: int) -> Weights:
     read = [each.op.name for each in topological([node]) if isinstance(each.op, Input)]
     alone = read[0] if len(read) == 1 < inputs else None
     return Weights(node, tuple(a for a in node.axes if a in axes), total.value, missing, node.type.batched, alone)
@@ -293,7 +300,7 @@ def _weights(
 def _origins(graph: Graph) -> Mapping[str, frozenset[str]]:
     """For an axis that is made of others, as by a split, a slice or pooling: those, and what they are made of."""
     found: dict[str, frozenset[str]] = {}
-    for node in graph:
+    for node in deep(graph):
         if isinstance(node.op, Rename | Contraction):
             continue
         before = frozenset(axis for operand in node.inputs for axis in operand.axes)
@@ -329,12 +336,3 @@ def _product(node: Node, depth: int = 0) -> tuple[Axes, Counter[Node]]:
 
 def _all_axes(factors: Counter[Node]) -> Axes:
     return frozenset(axis for node in factors for axis in node.axes)
-
-
-def _are_complements(one: Node, other: Node) -> bool:
-    """Whether two values are g and 1 - g."""
-    for gate, rest in ((one, other), (other, one)):
-        if isinstance(rest.op, Subtract) and rest.inputs[1] is gate:
-            whole = rest.inputs[0].op
-            return isinstance(whole, Literal) and whole.value == 1
-    return False

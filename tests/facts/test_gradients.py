@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 import torch
 
+import attngraph
 from attngraph.compiler.facts.gradients import cancelled, unreached
 from attngraph.compiler.graph import Node
 from attngraph.compiler.simplify import simplify
@@ -102,6 +103,52 @@ def test_examples_without_gradients() -> None:
 )
 def test_what_ends_a_gradient(body: str, none: set[str]) -> None:
     assert names(tuple(f.node for f in unreached(formula_of(f"{HEADER}    return {body}\n")))) == none
+
+
+@pytest.mark.parametrize(
+    ("lines", "none"),
+    [
+        (("s = s + stop_gradient(y)", "x * s"), {"y"}),
+        (("s = s + sign(y)", "x * s"), {"y"}),
+        (("s = stop_gradient(s) + y", "x * s"), set()),
+        (("s = y", "x * s"), set()),
+        (("old = s", "s = y", "x * old"), set()),  # of the step before
+        (("old = stop_gradient(s)", "s = y", "x * old"), {"y"}),
+        (("s = x", "where(y > 0, s, x)"), {"y"}),
+        (("s = x + 0 * y", "s"), {"y"}),
+        (("s = s * x", "x + s * y"), {"y"}),  # a state that stays 0
+        (("s = 0.5 * s + 1", "x + s * y"), set()),
+        (("t = s", "s = t + x", "t + where(y > 0, 1, 0)"), {"y"}),
+    ],
+)
+def test_what_ends_a_gradient_in_a_step(lines: tuple[str, ...], none: set[str]) -> None:
+    *updates, last = lines
+    body = "".join(f"        {line}\n" for line in ("state s[D] = 0", *updates, f"yield r = {last}"))
+    formula = formula_of(f"{HEADER}    scan N:\n{body}    return r\n")
+    assert names(tuple(f.node for f in unreached(formula))) == none
+    module = attngraph.compile(attngraph.parse(formula.source.text)).double()
+    given = [torch.randn(3, 2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    gradients = torch.autograd.grad(module(*given).sum(), given, allow_unused=True, materialize_grads=True)
+    found = {node.op.name for node, x in zip(formula.inputs, gradients, strict=True) if not x.any()}  # type: ignore[attr-defined]
+    assert found == none
+
+
+@pytest.mark.parametrize("last", ["yield c = y > 0", "yield c = argmax[D](y)"])
+def test_a_scan_that_gives_no_number_last(last: str) -> None:
+    """What a scan gives is a bundle, of which the last member is as good as any."""
+    text = (
+        f"{HEADER}    scan N:\n        state s[D] = 0\n        s = s + x\n        yield r = s * y\n        {last}\n"
+        "    return where(c == c, r, 0)\n"
+    )
+    assert names(tuple(f.node for f in unreached(formula_of(text)))) == set()
+
+
+def test_the_note_says_where_in_a_step_the_gradient_ends() -> None:
+    step = "        state s[D] = 0\n        s = s + sign(exp(y) - 1)\n        yield r = s * x\n"
+    report = report_of(f"{HEADER}    scan N:\n{step}    return r\n")
+    (found,) = report.diagnostics
+    assert (found.code, report.source.slice(found.span)) == ("AG510", "y[N, D]")
+    assert [report.source.slice(label.span) for label in found.labels] == ["sign(exp(y) - 1)"]
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,65 @@ def test_hazards_of_an_expression(body: str, found: list[Hazard]) -> None:
     assert [each.hazard for each in hazards(formula_of(f"{HEADER}    return {body} + 0 * (x + y + w)\n"))] == found
 
 
+STEP = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    z = x * y\n    scan N:\n"
+
+
+def stepped(*lines: str) -> str:
+    """A formula that is one recurrence; the last line is what is yielded."""
+    *updates, last = lines
+    body = "".join(f"        {line}\n" for line in ("state s[D] = 0", *updates, f"yield r = {last} + 0 * (z + w)"))
+    return f"{STEP}{body}    return r\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (("s = s + x", "x / s"), [Hazard.ZERO]),
+        (("s = s + x^2", "x / s"), [Hazard.ZERO]),
+        (("s = s + x^2", "x / (s + 1)"), []),
+        (("s = s + exp(tanh(x))", "x / s"), []),  # positive after the first step, which comes before it is read
+        (("old = s", "s = s + exp(tanh(x))", "x / old"), [Hazard.ZERO]),
+        (("s = s - exp(tanh(x))", "log(-s)"), []),
+        (("s = clamp(s + x, min=-1, max=1)", "asin(s)"), []),
+        (("s = sigmoid(y) * s + (1 - sigmoid(y)) * tanh(x)", "exp(s)"), []),
+        (("s = sigmoid(y) * s + sigmoid(x) * tanh(x)", "exp(s)"), [Hazard.OVERFLOW]),
+        (("old = s", "s = max(s, x)", "exp(old - s)"), []),
+        (("s = max(s, x)", "exp(s)"), [Hazard.OVERFLOW]),
+        (("s = s + x", "exp(-abs(s))"), []),
+        (("s = 2 * s", "asin(s)"), []),  # it starts from 0
+        (("s = s + x", "where(s == 0, 0, x / s)"), [Hazard.GRADIENT]),
+        (("s = s + x", "where(isnan(x / s), 0, x / s)"), []),
+        (("s = s + x", "z / norm[D](x) + s"), [Hazard.ZERO]),
+        (("s = s + x", "x / z + s"), [Hazard.ZERO]),  # z is computed outside
+        (("s = s + x", "z / x + s"), []),  # an argument
+    ],
+)
+def test_hazards_of_a_step(lines: tuple[str, ...], found: list[Hazard]) -> None:
+    shown = [each for each in hazards(formula_of(stepped(*lines))) if not each.given]
+    assert [each.hazard for each in shown] == found
+
+
+def test_a_step_in_a_step_is_looked_at() -> None:
+    text = (
+        "attention f(x[N, M], y[N]) -> [N]:\n    scan N:\n        state s[] = 0\n        scan M:\n"
+        "            state t[] = s\n            t = t + x\n            yield u = log(t)\n"
+        "        s = s + t\n        yield r = sum[M](u) + y\n    return r\n"
+    )
+    (found,) = report_of(text).diagnostics
+    assert found.code == "AG521"
+
+
+def test_a_warning_of_a_step_is_placed_in_it() -> None:
+    report = report_of(stepped("old = s", "s = s + x", "x / old"))
+    (found,) = report.diagnostics
+    assert (found.code, report.source.slice(found.span), found.facts["text"]) == ("AG520", "x / old", "s")
+
+
+def test_what_is_cleaned_up_may_be_a_result_too() -> None:
+    text = "attention f(x[N]) -> [N], [N]:\n    a = log(x * x)\n    return where(isnan(a), 0, a), a\n"
+    assert [d.code for d in report_of(text).diagnostics] == ["AG521"]
+
+
 @pytest.mark.parametrize("body", ["x / w", "x / (1 + w)", "log(w) * x", "x / (N - pos(N))", "exp(-w) * x"])
 def test_an_argument_is_the_callers_to_choose(body: str) -> None:
     text = f"attention f(x[N, D], w[D]) -> [N, D]:\n    return {body} + 0 * w\n"

@@ -104,6 +104,29 @@ def test_totals_of_an_expression(body: str, total: Total) -> None:
     assert total.value in {each.total for each in found.weights}
 
 
+@pytest.mark.parametrize(
+    ("weight", "total"),
+    [
+        ("softmax[M](keys @ q)", Total.ONE),
+        ("softmax[M](keys @ q, mask=keys @ q > 0)", Total.ONE_OR_NONE),
+        ("softmax[M](keys @ q, mask=pos(N) >= pos(M))", Total.ONE_OR_NONE),
+        ("sigmoid(s) * softmax[M](keys @ q)", Total.AT_MOST_ONE),
+        ("exp(keys @ q)", Total.UNKNOWN),
+    ],
+)
+def test_weights_of_a_step(weight: str, total: Total) -> None:
+    """One row of them for every step: nothing says that one row serves several."""
+    found = report_of(
+        "attention f(q[N, D], k[N, D], v[N, E]) -> [N, E]:\n    where M = N\n    keys = k[N -> M]\n"
+        "    values = v[N -> M]\n    scan N:\n        state s[] = 0\n"
+        f"        w = {weight}\n        s = tanh(s + sum[D](q))\n        yield y = w @ values + s\n    return y\n"
+    ).properties
+    assert found is not None
+    first = found.weights[0]
+    assert (first.total, first.axes) == (total.value, ("M",))
+    assert not any(each.missing for each in found.weights)
+
+
 def test_one_row_for_every_query_and_one_map_for_every_batch() -> None:
     shared, own = weights("induced_set_attention")
     assert (shared.missing, own.missing) == (("N",), ())

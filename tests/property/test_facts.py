@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import assume, given, settings
@@ -9,13 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from attngraph.compiler.facts.gradients import unreached
-from attngraph.compiler.facts.ranges import ranges
+from attngraph.compiler.facts.hazards import hazards
+from attngraph.compiler.facts.ranges import Range, ranges, within
 from attngraph.compiler.facts.reach import reached
 from attngraph.compiler.facts.rows import Total
-from attngraph.compiler.graph import Graph
+from attngraph.compiler.graph import Graph, Node
 from attngraph.compiler.ops.layout import Rename
+from attngraph.compiler.ops.normalisations import Softmax
 from attngraph.compiler.properties import properties
-from attngraph.compiler.scan import Scan
+from attngraph.compiler.scan import Region, Scan, part_of
 from attngraph.compiler.types import Kind
 
 from .attention import attentions
@@ -24,35 +28,84 @@ from .programs import programs, scans, sequences
 from .test_causal import _is_judged_causal, _later_changes_nothing
 
 drafts = st.one_of(scans(), programs(), attentions())
+NUMBERS = (Kind.REAL, Kind.INT)
+
+
+def _recorded(sample: Sample) -> dict[Node, tuple[Node, ...]]:
+    """For every recurrence of a formula, its steps' values at all positions: what a scan gives that yields them too."""
+    make, found = sample.formula.builder.make, {}
+    for node in sample.formula.graph:
+        if isinstance(node.op, Scan):
+            step = node.op.step
+            inner = tuple(n for n in step.nodes() if n.type.kind in NUMBERS and not isinstance(n.op, Scan))
+            op = replace(node.op, step=Region(step.arguments, (*step.results, *inner)))
+            bundle = make(op, *node.inputs)
+            parts = [make(part_of(op, len(step.results) + index), bundle) for index in range(len(inner))]
+            found[node] = tuple(zip(inner, parts, strict=True))
+    return found
+
+
+def _assert_within(found: Range, value: Tensor, node: Node) -> None:
+    numbers = np.asarray(value.to(torch.float64))
+    numbers = numbers[np.isfinite(numbers)]
+    room = 1e-9 * max(1.0, float(np.abs(numbers).max(initial=0.0)))
+    assert (numbers >= found.low - room).all(), (node, found)
+    assert (numbers <= found.high + room).all(), (node, found)
 
 
 @settings(max_examples=60)
 @given(drafts)
 def test_values_lie_in_their_ranges(draft: Draft) -> None:
     sample = read(draft)
-    nodes = tuple(
-        n for n in sample.formula.graph.nodes() if n.type.kind in (Kind.REAL, Kind.INT) and not isinstance(n.op, Scan)
-    )
+    nodes = tuple(n for n in sample.formula.graph.nodes() if n.type.kind in NUMBERS and not isinstance(n.op, Scan))
     values = sample.reference(Graph(nodes, {}))
     bounds = ranges(nodes, sample.formula.constants)
     for node, value in zip(nodes, values, strict=True):
-        found, numbers = bounds[node], np.asarray(value.to(torch.float64))
-        numbers = numbers[np.isfinite(numbers)]
-        room = 1e-9 * max(1.0, float(np.abs(numbers).max(initial=0.0)))
-        assert (numbers >= found.low - room).all(), (node, found)
-        assert (numbers <= found.high + room).all(), (node, found)
+        _assert_within(bounds[node], value, node)
+
+
+@settings(max_examples=60)
+@given(scans())
+def test_values_of_steps_lie_in_their_ranges(draft: Draft) -> None:
+    sample = read(draft)
+    for scan, pairs in _recorded(sample).items():
+        bounds = ranges(scan.inputs, sample.formula.constants)
+        inside = within(scan, sample.formula.constants, bounds)
+        values = sample.reference(Graph(tuple(part for _, part in pairs), {}))
+        for (node, _), value in zip(pairs, values, strict=True):
+            _assert_within(inside[node], value, node)
+
+
+@settings(max_examples=60)
+@given(drafts)
+@torch.no_grad()
+def test_without_a_hazard_numbers_are_finite(draft: Draft) -> None:
+    sample = read(draft)
+    if hazards(sample.formula):
+        return
+    module = sample.module(sample.formula.graph)
+    for size in (0.0, 1.0, -1.0):
+        inputs = {n: torch.full_like(x, size) if x.is_floating_point() else x for n, x in sample.inputs.items()}
+        found = module(**inputs)
+        for value in found if isinstance(found, tuple) else (found,):
+            assert torch.isfinite(value).all()
 
 
 @settings(max_examples=40)
 @given(drafts)
 def test_weights_sum_to_what_is_said(draft: Draft) -> None:
     sample = read(draft)
-    claimed = [w for w in properties(sample.formula, sample.plan).weights if w.total != Total.UNKNOWN.value]
-    values = sample.reference(Graph(tuple(each.node for each in claimed), {}))
+    outside, weights = set(sample.formula.graph), properties(sample.formula, sample.plan).weights
+    claimed = [each for each in weights if each.total != Total.UNKNOWN.value]
+    at = {inner: part for pairs in _recorded(sample).values() for inner, part in pairs if inner not in outside}
+    claimed = [each for each in claimed if each.node in outside or each.node in at]  # not those of steps in steps
+    values = sample.reference(Graph(tuple(at.get(each.node, each.node) for each in claimed), {}))
     for each, value in zip(claimed, values, strict=True):
-        dims = tuple(each.node.axes.index(axis) - len(each.node.axes) for axis in each.axes)
+        axes = at.get(each.node, each.node).axes
+        dims = tuple(axes.index(axis) - len(axes) for axis in each.axes)
         sums = value.sum(dims)
-        if not is_finite((sums,)) or each.node not in sample.formula.graph.outputs:
+        final = each.node in sample.formula.graph.outputs or isinstance(each.node.op, Softmax)
+        if not is_finite((sums,)) or not final:
             continue  # weights that are normalised later sum to one only then
         one = (sums - 1).abs() < 1e-9
         if each.total == Total.ONE.value:

@@ -71,6 +71,14 @@ LINEAR = {
         "a = c * a + x", "b = g * b + tanh(a)", "d = d * sin(a) - b", "a + b * d",
     ),
     "feeds_before": scanned("a[D] = w, b[D] = 0", "b = g * b + a^2", "a = c * a + x", "b"),
+    "start_in_product": scanned(
+        "S[D, E] = w0", "before = q @ S", "S = S + k * v", "before + q @ S",
+        inputs="q[N, D], k[N, D], v[N, E], w0[D, E]", result="[N, E]",
+    ),
+    "start_by_what_is_whole": scanned(
+        "S[D, E] = w0", "before = w1 @ S", "S = S + k * v", "before",
+        inputs="k[N, D], v[N, E], w0[D, E], w1[D]", result="[N, E]",
+    ),
     "matrix": scanned(
         "S[D, E] = 0", "S = c * S + k * v", "q @ S",
         inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
