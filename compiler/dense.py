@@ -207,8 +207,11 @@ def _toeplitz(node: Node, operands: list[Node], builder: Builder) -> Node:
     op = node.op
     assert isinstance(op, ToeplitzProduct)
     make = builder.make
-    last = make(Subtract(), make(Size(Poly.symbol(op.key))), make(Literal(1)))
-    matrix = make(Take(op.lag), operands[0], make(Add(), _lag(builder, op.query, op.key), last))
+    place = make(Add(), _lag(builder, op.query, op.key), make(Size(op.zero)))
+    matrix = make(Take(op.lag), operands[0], make(Maximum(), place, make(Literal(0))))
+    if not op.zero:  # later keys have no entry
+        known = make(LessEqual(), make(Literal(0)), place)
+        matrix = make(Where(), known, matrix, make(Literal(0)))
     return _sum(builder, make(Multiply(), matrix, operands[1]), (op.key,))
 
 

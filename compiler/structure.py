@@ -12,7 +12,8 @@ from .ops.arithmetic import Add, Divide, FloorDivide, Multiply, Negative, Subtra
 from .ops.functions import Abs
 from .ops.layout import Rename
 from .ops.leaves import Literal, Position, Size
-from .ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or
+from .ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or, Where
+from .ops.pairs import Maximum
 from .ops.selection import Take
 from .sizes import ZERO, Facts, Number, Poly, Truth
 
@@ -339,3 +340,41 @@ def on_lag(node: Node, n: str, m: str, lag: Node, builder: Builder, depth: int =
     if any(operand is None for operand in operands):
         return None
     return builder.make(node.op, *(operand for operand in operands if operand is not None))
+
+
+def settled(node: Node, length: Callable[[str], Poly], facts: Facts, builder: Builder, depth: int = 0) -> Node:
+    """The node without what positions settle: branches that are never taken, bounds that are always kept, and tables
+    of which every entry is taken in order. The result may lack an axis along which it is constant.
+
+    length: the size of an axis.
+    """
+    if depth > MAX_DEPTH or not (node.op.elementwise or isinstance(node.op, Take)):
+        return node
+    operands = [settled(operand, length, facts, builder, depth + 1) for operand in node.inputs]
+    made = node if tuple(operands) == node.inputs else builder.make(node.op, *operands)
+    match made.op:
+        case Where():
+            condition, yes, no = operands
+            for chosen, negated in ((yes, False), (no, True)):
+                forms = constraints(condition, negated=negated)
+                kept = chosen.type.kind is made.type.kind
+                if kept and forms is not None and all(_always(form, facts) for form in forms):
+                    return chosen
+        case Maximum():
+            for large, small in (operands, operands[::-1]):
+                more, less = affine(large), affine(small)
+                if more and less and large.type.kind is made.type.kind and _always(more.minus(less), facts):
+                    return large
+        case Take(axis):
+            table, index = operands
+            place = index.op
+            new = place.axis if isinstance(place, Position) else axis
+            if new not in table.axes and facts.equal(length(new), length(axis)) is Truth.YES:
+                return builder.make(Rename(axis, new), table)
+    return made
+
+
+def _always(form: Affine, facts: Facts) -> bool:
+    """Whether `form >= 0` holds everywhere: positions are not negative."""
+    rises = all(coefficient >= 0 for coefficient in form.positions.values())
+    return rises and facts.at_least(form.offset, ZERO) is Truth.YES

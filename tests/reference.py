@@ -944,8 +944,10 @@ def _local_softmax(op: local._Local, sizes: Sizes, operands: list[Named], axes: 
 @means(toeplitz.ToeplitzProduct)
 def _toeplitz(op: toeplitz.ToeplitzProduct, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
     table, value = (o.over((*op.features, axis)) for o, axis in zip(operands, (op.lag, op.key), strict=True))
-    lag = np.arange(sizes[op.query])[:, None] - np.arange(sizes[op.key])[None, :] + sizes[op.key] - 1
-    full = (_floating(table[..., lag]) * value[..., None, :]).sum(-1)
+    place = np.arange(sizes[op.query])[:, None] - np.arange(sizes[op.key])[None, :] + int(op.zero.evaluate(sizes))
+    known = (place >= 0) & (place < sizes[op.lag])
+    entries = np.where(known, _floating(table[..., np.where(known, place, 0)]), 0)
+    full = (entries * value[..., None, :]).sum(-1)
     shape = (*(sizes[axis] for axis in op.features), sizes[op.query])
     return Named(np.broadcast_to(full, shape), (*op.features, op.query))
 

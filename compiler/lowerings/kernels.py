@@ -548,26 +548,36 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, s
     length = query.size(-2)
     count = length // window
     whole = count * window
-    q = (query[..., :whole, :] * scale).unflatten(-2, (count, window))
-    k = key[..., :whole, :].unflatten(-2, (count, window))
-    v = value[..., :whole, :].unflatten(-2, (count, window))
-    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=1.0).flatten(-3, -2)
-    if whole == length:
-        return mixed
-    last = torch.nn.functional.scaled_dot_product_attention(
-        query[..., whole:, :] * scale, key[..., whole:, :], value[..., whole:, :], scale=1.0
-    )
-    return last if count == 0 else torch.cat([mixed, last], -2)
+    leading = leading_dimensions([query, key, value])
+    # torch's fused kernels, which store no map, take exactly two leading dimensions: all of them, and the windows
+    q = query.expand(leading + [length, query.size(-1)]).unsqueeze(0).flatten(0, -3)
+    k = key.expand(leading + [length, key.size(-1)]).unsqueeze(0).flatten(0, -3)
+    v = value.expand(leading + [length, value.size(-1)]).unsqueeze(0).flatten(0, -3)
+    parts: list[Tensor] = []
+    if count > 0:
+        inside = torch.nn.functional.scaled_dot_product_attention(
+            q[:, :whole].unflatten(-2, (count, window)),
+            k[:, :whole].unflatten(-2, (count, window)),
+            v[:, :whole].unflatten(-2, (count, window)),
+            scale=scale,
+        )
+        parts.append(inside.flatten(-3, -2))
+    if whole < length or count == 0:
+        last = torch.nn.functional.scaled_dot_product_attention(
+            q[:, whole:].unsqueeze(1), k[:, whole:].unsqueeze(1), v[:, whole:].unsqueeze(1), scale=scale
+        )
+        parts.append(last.squeeze(1))
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, -2)
+    return out.view(leading + [length, out.size(-1)])
 
 
-def toeplitz_product(table: Tensor, value: Tensor) -> Tensor:
-    """out[n] = sum over m of table[n - m + M - 1] value[m], for [N + M - 1] and [M] in the last dimension.
+def toeplitz_product(table: Tensor, value: Tensor, zero: int, queries: int) -> Tensor:
+    """out[n] = sum over m of table[n - m + zero] value[m] for n < queries, over the m with an entry; for [L] and [M].
 
-    The table is laid on a circle of at least its own length, where the product is a convolution. Lengths with
-    many factors of two have the quickest transforms.
+    L >= queries + 2 zero - M + 1. Table and values are laid on a circle on which no sum that is wanted meets another
+    one; there the product is a convolution. Lengths with many factors of two have the quickest transforms.
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    keys = value.size(-1)
-    length = (table.size(-1) + 63) // 64 * 64
+    length = (table.size(-1) + value.size(-1) - 1 - zero + 63) // 64 * 64
     spectrum = torch.fft.rfft(table.to(wide), n=length) * torch.fft.rfft(value.to(wide), n=length)
-    return torch.fft.irfft(spectrum, n=length)[..., keys - 1 : table.size(-1)].to(value.dtype)
+    return torch.fft.irfft(spectrum, n=length)[..., zero : zero + queries].to(value.dtype)

@@ -12,9 +12,10 @@ from ..normal import Factor
 from ..ops.arithmetic import Subtract
 from ..ops.base import Emitter, Operand
 from ..ops.layout import Broadcast
-from ..ops.leaves import Position, Size
-from ..sizes import Poly, Truth
-from ..structure import on_lag
+from ..ops.leaves import Literal, Position, Size
+from ..ops.logic import Where
+from ..sizes import ZERO, Poly, Truth
+from ..structure import implies_not_after, on_lag, settled
 from ..types import Kind, Type, promote
 from .lowering import Lowering
 from .masks import behind_masks
@@ -25,7 +26,10 @@ from .request import Request
 class ToeplitzProduct(Lowering):
     """toeplitz_product(t, x): a matrix whose entries depend on the lag only, times x.
 
-    Formula: `out[n, e] = sum over m of t[n - m + M - 1, e] * x[m, e]`, by a circular convolution of twice the length.
+    Formula: `out[n, e] = sum over m of t[n - m + zero, e] * x[m, e]`, by a circular convolution of twice the length.
+
+    zero: where the table has the lag 0; lags that it has no entry for count nothing. It is 0 where later keys have no
+    influence, and M - 1 where all lags are in the table.
 
     Time O(N log N) per column. Luo et al., Stable, Fast and Accurate: Kernelized Attention with Relative
     Positional Encoding, NeurIPS 2021.
@@ -43,6 +47,7 @@ class ToeplitzProduct(Lowering):
     query: str
     key: str
     features: tuple[str, ...]
+    zero: Poly
 
     def infer(self, *operands: Type) -> Type:
         kind = promote(*(o.kind for o in operands), Kind.REAL)
@@ -70,6 +75,8 @@ class ToeplitzProduct(Lowering):
             emitter.helper(self.kernel),
             emitter.align(table, (*self.features, self.lag)),
             emitter.align(value, (*self.features, self.key)),
+            emitter.size(self.zero),
+            emitter.size(Poly.symbol(self.query)),
         )
 
 
@@ -90,14 +97,22 @@ def match(request: Request) -> Node | str:
             continue
         if not all(on_lag(f.node, n, m, builder.make(Position(n)), builder) for f in coupling):
             continue
-        last = builder.make(Size(Poly.symbol(m) - 1))
-        axis = names.fresh("L", Poly.symbol(n) + Poly.symbol(m) - 1)
-        lag = builder.make(Subtract(), builder.make(Position(axis)), last)
-        table = product(
-            [Factor(on_lag(f.node, n, m, lag, builder) or f.node, f.inverse) for f in coupling], frozenset()
-        )
+        earlier = any(_hides_later(f, n, m, request) for f in coupling)
+        zero = ZERO if earlier else Poly.symbol(m) - 1
+        size = Poly.symbol(n) + zero
+        axis = names.fresh("L", size)
+        lag = builder.make(Position(axis))
+        if not earlier:
+            lag = builder.make(Subtract(), lag, builder.make(Size(zero)))
+        moved = [Factor(on_lag(f.node, n, m, lag, builder) or f.node, f.inverse) for f in coupling]
+
+        def length(each: str, axis: str = axis, size: Poly = size) -> Poly:
+            return size if each == axis else Poly.symbol(each)
+
+        moved = [Factor(settled(f.node, length, request.facts, builder), f.inverse) for f in moved]
+        table = product([f for f in moved if f.node.axes or f.node.op != Literal(1.0)], frozenset())
         if axis not in table.axes:
-            continue
+            table = builder.make(Broadcast((axis, *table.axes)), table)
         left = [factor for factor in factors if n in factor.axes and factor not in coupling]
         right = [factor for factor in factors if n not in factor.axes]
         needed = {a for factor in left for a in factor.axes} | set(table.axes)
@@ -105,6 +120,19 @@ def match(request: Request) -> Node | str:
         if m not in value.axes:
             value = builder.make(Broadcast((m, *value.axes)), value)
         features = tuple(dict.fromkeys(a for node in (table, value) for a in node.axes if a not in (axis, m)))
-        made = builder.make(ToeplitzProduct(axis, n, m, features), table, value)
+        made = builder.make(ToeplitzProduct(axis, n, m, features, zero), table, value)
         return product([Factor(made), *left], bound - {m})
     return "no factor depends on the lag alone"
+
+
+def _hides_later(factor: Factor, n: str, m: str, request: Request) -> bool:
+    """Whether a factor is 0 where the key comes after the query."""
+    node = factor.node
+    if factor.inverse or not isinstance(node.op, Where):
+        return False
+    condition, yes, no = node.inputs
+    for other, negated in ((no, False), (yes, True)):
+        nothing = isinstance(other.op, Literal) and other.op.value == 0
+        if nothing and implies_not_after(condition, n, m, request.facts, negated=negated):
+            return True
+    return False

@@ -514,6 +514,36 @@ TRANSFORMS = (
         ("toeplitz_product",),
     ),
     Case(
+        "long_convolution",
+        formula(
+            "long_convolution",
+            "y[E, N], kernel[E, N]",
+            "sequence N",
+            "source = y[N -> M]",
+            "lag = pos(N) - pos(M)",
+            "weight = where(lag >= 0, take[K](kernel[N -> K], max(lag, 0)), 0)",
+            "return sum[M](weight * source)",
+            result="[E, N]",
+        ),
+        "O(N*log(N))",
+        ("toeplitz_product",),
+    ),
+    Case(
+        "long_convolution_of_earlier",
+        formula(
+            "long_convolution_of_earlier",
+            "y[E, N], kernel[E, N]",
+            "sequence N",
+            "source = y[N -> M]",
+            "lag = pos(N) - pos(M)",
+            "weight = where(lag <= 0, 0, take[K](kernel[N -> K], max(lag, 0)) / (abs(lag) + 1))",
+            "return sum[M](weight * source)",
+            result="[E, N]",
+        ),
+        "O(N*log(N))",
+        ("toeplitz_product",),
+    ),
+    Case(
         "linear_band",
         formula(
             "linear_band",

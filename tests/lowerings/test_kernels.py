@@ -254,14 +254,15 @@ def test_windowed_attention(library: ModuleType, length: int, window: int) -> No
     torch.testing.assert_close(found, torch.cat(rows, -2), rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 5), (64, 64), (33, 97), (130, 130)])
-def test_toeplitz_product(queries: int, keys: int) -> None:
-    table, value = _random(2, queries + keys - 1), _random(3, 2, keys)
-    expected = torch.stack(
-        [torch.stack([table[:, n - m + keys - 1] * value[..., m] for m in range(keys)]).sum(0) for n in range(queries)],
-        -1,
-    )
-    torch.testing.assert_close(kernels.toeplitz_product(table, value), expected, rtol=1e-10, atol=1e-10)
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 5), (64, 64), (33, 97), (130, 130), (97, 33)])
+def test_toeplitz_product(queries: int, keys: int, causal: bool) -> None:
+    zero = 0 if causal else keys - 1
+    table, value = _random(2, queries + zero), _random(3, 2, keys)
+    rows = [[table[:, n - m + zero] * value[..., m] for m in range(keys) if n - m + zero >= 0] for n in range(queries)]
+    expected = torch.stack([torch.stack(row).sum(0) for row in rows], -1)
+    found = kernels.toeplitz_product(table, value, zero, queries)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 @BOTH
