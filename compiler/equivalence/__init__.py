@@ -77,7 +77,8 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
         exact = _at_smaller_constants(simple, manners) or exact
     if exact.proved:
         return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)
-    return Equivalence(Verdict.UNKNOWN, "identity testing", exact.doubt, tuple(tested))
+    rounded = "; values differ, where rounding may be why" if search.doubtful else ""
+    return Equivalence(Verdict.UNKNOWN, "identity testing", f"{exact.doubt}{rounded}", tuple(tested))
 
 
 def _finely(search: Search, tested: Sequence[Mapping[str, int]], manners: Sequence[Manner]) -> Iterator[Counterexample]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -17,14 +17,15 @@ from ..graph import Node
 from ..loader import load_class
 from ..ops.leaves import Literal
 from ..types import Kind
-from .matching import Matched, name_of
+from .digits import cancelled
+from .matching import Matched, all_sizes, name_of
+from .rounding import explained, samples
 from .verdict import Counterexample, Side
 
 TOLERANCE = 1e-7  # relative to the largest entry; float64 rounds to 1e-16
 FINE = 1e-13  # where the formulas are known to differ
-ROUNDING = 1e-3  # differences below this are compared with what rounding does
-STEP = 4e-16  # relative size of the change of inputs that stands for rounding
-TIMES = 1e2  # rounding inside of the formulas may be so much larger than what that change makes of the values
+ROUNDING = 1e-3  # differences below this are none against exact evaluation
+TIMES = 1e2  # a difference is certain if it is so much larger than what random rounding makes of the values
 MAX_NUMBERS = 12
 
 
@@ -46,9 +47,13 @@ _ALL = tuple(Manner)
 
 @dataclass
 class Search:
-    """A search for a counterexample to two formulas. It keeps the modules that it has built."""
+    """A search for a counterexample to two formulas. It keeps the modules that it has built.
+
+    doubtful: whether values differed where rounding may be why.
+    """
 
     matched: Matched
+    doubtful: bool = False
     _sources: dict[int, Generated] = field(default_factory=dict)
     _modules: dict[tuple[object, ...], nn.Module] = field(default_factory=dict)
 
@@ -67,16 +72,25 @@ class Search:
         if results[0] is None or results[1] is None:
             return None
         finite_only = Manner(seed % len(Manner)) in _FINITE_ONLY
+        certain: _Certain | None = None
         for output, (left, right) in enumerate(zip(*results, strict=True)):
-            place, difference = _apart(left, right, tolerance, finite_only)
-            if place is None:
+            wrong, apart, scale = _wrong(left, right, tolerance, finite_only)
+            if not bool(wrong.any()):
                 continue
-            if difference < ROUNDING and difference < TIMES * self._noise(sizes, values, results, output):
+            certain = certain or _Certain(lambda index: self._run(index, sizes, values), results)
+            place = certain.place(output, torch.where(wrong, apart, 0.0))
+            if place is None or self._rounded(sizes):
+                self.doubtful = True
                 continue
             left, right = torch.broadcast_tensors(left, right)  # type: ignore[no-untyped-call]
             found = Counterexample(dict(sizes), seed, output, place, left[place].item(), right[place].item())
-            return found, finite_only or difference < ROUNDING
+            return found, finite_only or apart[place].item() < ROUNDING * scale
         return None
+
+    def _rounded(self, sizes: Mapping[str, int]) -> bool:
+        """Whether a number that the formulas compute from sizes and literals loses its digits."""
+        sides = ((self.matched.left, sizes), (self.matched.right, self.matched.other_sizes(sizes)))
+        return any(cancelled(side.graph.nodes(), all_sizes(side.formula, own)) for side, own in sides)
 
     def _draw_all(self, sizes: Mapping[str, int], seed: int) -> dict[str, Tensor]:
         torch.manual_seed(seed)
@@ -88,26 +102,6 @@ class Search:
                     shape = [sizes[axis] for axis in axes]
                     values[name] = draw(node, shape, Manner(seed % len(Manner)), numbers)
         return values
-
-    def _noise(
-        self,
-        sizes: Mapping[str, int],
-        values: Mapping[str, Tensor],
-        results: Sequence[list[Tensor] | None],
-        output: int,
-    ) -> float:
-        """How much a change of the inputs in the last digits changes the values, relative to the largest."""
-        moved = {
-            name: value + value * STEP * torch.randn(value.shape, dtype=torch.float64) if _is_real(value) else value
-            for name, value in values.items()
-        }
-        worst = 0.0
-        for index in (0, 1):
-            before, after = results[index], self._run(index, sizes, moved)
-            if before is None or after is None or not _is_real(before[output]):
-                continue
-            worst = max(worst, _apart(before[output], after[output], 0.0, True)[1])
-        return worst
 
     def _run(self, index: int, sizes: Mapping[str, int], values: Mapping[str, Tensor]) -> list[Tensor] | None:
         """The results; None for inputs that the formula does not take, as positions outside a table."""
@@ -137,6 +131,35 @@ class Search:
             arguments = [*(known[axis] for axis in settled.given), *(constants[name] for name in settled.constants)]
             self._modules[key] = load_class(self._sources[index])(*arguments).double()
         return self._modules[key]
+
+
+@dataclass(frozen=True)
+class _Certain:
+    """Differences that rounding does not explain. run: runs one of the formulas, of which `results` are the values."""
+
+    run: Callable[[int], list[Tensor] | None]
+    results: Sequence[list[Tensor] | None]
+
+    def place(self, output: int, apart: Tensor) -> tuple[int, ...] | None:
+        """The place of the largest such difference, if there is one; it has to be one in further runs too."""
+        certain = self._beyond(output, apart, 0)
+        if not bool((certain > 0).any()):
+            return None
+        place = tuple(int(i) for i in torch.unravel_index(certain.argmax(), certain.shape))
+        return place if self._beyond(output, apart, 1)[place].item() > 0 else None
+
+    def _beyond(self, output: int, apart: Tensor, seed: int) -> Tensor:
+        """The differences without those that rounding explains in one of the runs."""
+        noise = [torch.zeros(()), torch.zeros(())]
+        for both in zip(samples(lambda: self.run(0), seed), samples(lambda: self.run(1), seed), strict=False):
+            for index, (values, moved) in enumerate(zip(self.results, both, strict=True)):
+                if values is None or moved is None:
+                    return torch.zeros_like(apart)
+                noise[index] = torch.maximum(noise[index], explained(values[output], moved[output]))
+            apart = torch.where(apart > TIMES * (noise[0] + noise[1]), apart, 0.0)
+            if not bool(apart.any()):
+                break
+        return apart
 
 
 def _numbers(sides: Sequence[Side]) -> tuple[float, ...]:
@@ -186,23 +209,17 @@ def _is_real(value: Tensor) -> bool:
     return value.is_floating_point() or value.is_complex()
 
 
-def _apart(left: Tensor, right: Tensor, tolerance: float, finite_only: bool) -> tuple[tuple[int, ...] | None, float]:
-    """The place of the largest difference, if there is one beyond the tolerance, and its size.
+def _wrong(left: Tensor, right: Tensor, tolerance: float, finite_only: bool) -> tuple[Tensor, Tensor, float]:
+    """Where the values differ beyond the tolerance, how far they are apart, and the largest entry.
 
-    Both are relative to the largest entry. Not a number equals itself.
+    The tolerance is relative to the largest entry. Not a number equals itself.
     """
     left, right = torch.broadcast_tensors(left, right)  # type: ignore[no-untyped-call]
-    scale = 1.0
     if not _is_real(left):
-        wrong = (left != right).to(torch.float64)
-    else:
-        finite = torch.isfinite(left) & torch.isfinite(right)
-        same = (left == right) | (torch.isnan(left.abs()) & torch.isnan(right.abs()))
-        wrong = torch.where(finite, (left - right).abs(), torch.where(same | finite_only, 0.0, math.inf))
-        scale = max(left[finite].abs().max().item(), right[finite].abs().max().item()) if finite.any() else 0.0
-    if not wrong.numel():
-        return None, 0.0
-    largest = wrong.max().item()
-    if largest <= tolerance * scale + 1e-300:
-        return None, largest / (scale or 1.0)
-    return tuple(int(i) for i in torch.unravel_index(wrong.argmax(), wrong.shape)), largest / (scale or 1.0)
+        apart = (left != right).to(torch.float64)
+        return apart > 0, apart, 1.0
+    finite = torch.isfinite(left) & torch.isfinite(right)
+    same = (left == right) | (torch.isnan(left.abs()) & torch.isnan(right.abs()))
+    apart = torch.where(finite, (left - right).abs(), torch.where(same | finite_only, 0.0, math.inf))
+    scale = max(left[finite].abs().max().item(), right[finite].abs().max().item()) if finite.any() else 0.0
+    return apart > tolerance * scale + 1e-300, apart, scale

@@ -196,7 +196,9 @@ def _numbers(items: Sequence[Item]) -> dict[int, Fraction]:
 def _literal(builder: Builder, value: Fraction, items: Sequence[Item], found: dict[int, Fraction]) -> Node | None:
     """A positive number as it is written: whole, or with few decimals."""
     real = any(items[index][1].type.kind is not Kind.INT for index in found)
-    if value.denominator == 1 and value < MAX_NUMBER:
+    if value >= MAX_NUMBER:
+        return None
+    if value.denominator == 1:
         return builder.make(Literal(float(value) if real else int(value)))
     written = float(value)
     if Fraction(str(written)) == value and len(repr(written)) <= SHORT:

@@ -220,7 +220,7 @@ def test_repetitions_that_differ_are_not_proved(left: str, right: str) -> None:
     assert not identity(matched, list(matched.sizes())).proved
 
 
-LARGE = "attention f(x[N]) -> [N]:\n    where S = size, R = size, U = size, N = G * S\n    const size = 256\n"
+LARGE = "attention f(x[N]) -> [N]:\n    where S = size, R = size, U = size, N = G * S\n    const size = 64\n"
 
 
 #: sigmoid(y) = 1 - sigmoid(-y), in a sum over pairs of other elements that is taken apart
@@ -245,11 +245,11 @@ def test_a_proof_at_smaller_constants_says_so() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        f"{SHORTER} * where(size > 100, 1.001, 1)",  # equal at small constants only
-        f"{SHORTER} + where(size > 100, 1e-11, 0)",
+        f"{SHORTER} * where(size > 50, 1.001, 1)",  # equal at small constants only
+        f"{SHORTER} + where(size > 50, 1e-11, 0)",
         f"{SHORTER} * where(pos(S) > size - 2, 1.001, 1)",
-        f"{SHORTER} + (size - 256) * (size - 2) * y",  # equal at the default and at 2
-        f"{SHORTER} * size / 256",  # at the default only
+        f"{SHORTER} + (size - 64) * (size - 2) * y",  # equal at the default and at 2
+        f"{SHORTER} * size / 64",  # at the default only
     ],
 )
 def test_what_holds_at_smaller_constants_only_is_not_proved(other: str) -> None:
