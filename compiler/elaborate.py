@@ -31,7 +31,7 @@ from .ops.selection import Take
 from .scalars import ScalarError, as_number, read_number
 from .scope import Scope, TooManyErrors, did_you_mean, nearest
 from .sizes import Poly, Truth
-from .structure import affine
+from .structure import affine, mask_of
 from .types import Kind, Type
 
 OPERATORS: Mapping[str, type[Op]] = {
@@ -615,7 +615,7 @@ class _Elaborator:
             if contracted is not None:
                 return contracted
         if isinstance(op, Softmax) and not given:
-            masked = _mask_of(nodes[0])
+            masked = mask_of(nodes[0])
             if masked is not None:
                 scores, mask, hides = masked
                 if hides:
@@ -785,16 +785,6 @@ class _Elaborator:
         if not all(axis in x.axes and axis in kernel.axes for axis in op.axes):
             return None
         return self.make(replace(node.op, summed=op.axes), (x, kernel), span)
-
-
-def _mask_of(node: Node) -> tuple[Node, Node, bool] | None:
-    """(s, c, whether c hides) where the node is `where(c, s, -inf)`, or `where(c, -inf, s)`, which hides."""
-    if isinstance(node.op, logic.Where):
-        condition, scores, other = node.inputs
-        for shown, hidden, hides in ((scores, other, False), (other, scores, True)):
-            if isinstance(hidden.op, Literal) and hidden.op.value == -math.inf and shown.axes:
-                return shown, condition, hides
-    return None
 
 
 def _place_taken(op: Op, inputs: tuple[Node, ...]) -> tuple[tuple[Poly, Poly], ...]:

@@ -35,9 +35,11 @@ from .ops.reductions import Sum
 from .order import BATCH, TRAFFIC, Setting, evaluate, graph_cost, written_cost
 from .render import text
 from .report import Step
+from .rewrite import Rewrite
 from .scan import Region, Scan, deep
 from .separation import REASONS
 from .sizes import Poly
+from .softmaxes import recognised
 
 ORDER = (
     "contraction order",
@@ -187,22 +189,29 @@ def for_constants(
 def _in_order(formula: Formula, origins: Mapping[Node, Node] | None = None) -> Plan:
     """The cheapest evaluation of every value. origins: of nodes that are not of the text, what they stand for.
 
-    Quotients of exponentials become softmaxes, unless there are sums in which no map of them is stored.
+    What spells a softmax becomes one, unless there are sums in which no map of exponentials is stored.
     """
     safe = shifted(formula)
-    if safe.ratios:
-        plain = _Planner(formula, Shifted(formula.graph, (), {}), origins or {}).run()
-        if not any(node.type.batched for node in superlinear(plain.formula, plain.graph)):
-            return plain
-    return _Planner(formula, safe, origins or {}).run()
+    spelled = recognised(formula, safe.graph)
+    stands_for = {new: safe.origins.get(old, old) for new, old in spelled.origins.items()}
+    safe = replace(safe, graph=spelled.graph, origins={**stands_for, **safe.origins})
+    made = _Planner(formula, safe, origins or {}, spelled.trace).run()
+    if not safe.ratios and not spelled.trace:
+        return made
+    plain = _Planner(formula, Shifted(formula.graph, (), {}), origins or {}).run()
+    stored = any(node.type.batched for node in superlinear(plain.formula, plain.graph))
+    return made if stored or work(made) < work(plain) else plain
 
 
 class _Planner:
-    def __init__(self, formula: Formula, safe: Shifted, origins: Mapping[Node, Node]) -> None:
+    def __init__(
+        self, formula: Formula, safe: Shifted, origins: Mapping[Node, Node], trace: Sequence[Rewrite] = ()
+    ) -> None:
         self.formula = formula
         self.builder = formula.builder
         self.sequence = Counted(formula)
         self.shifted = safe
+        self.trace = trace
         self.graph = self.shifted.graph
         self.users = _users(self.graph)
         known = {*formula.fixed, *formula.bound, *formula.derived, *formula.introduced, *formula.constants}
@@ -221,6 +230,8 @@ class _Planner:
         self.settled: set[Node] = set()  # made by the choice of an order, which is not to be made again
 
     def run(self) -> Plan:
+        for one in self.trace:
+            self._record(one.before, one.after, {one.rule: one.why})
         for ratio in self.shifted.ratios:
             self._record(ratio.written, ratio.node, {RULE: WHY})
         for output in self.graph.outputs:

@@ -1,4 +1,4 @@
-"""What position arithmetic says: affine forms of positions, and orders that a condition implies."""
+"""What conditions and positions say: masks, affine forms of positions, and orders that a condition implies."""
 
 from __future__ import annotations
 
@@ -70,6 +70,16 @@ def affine(node: Node, depth: int = 0) -> Affine | None:
         case Negative():
             inner = affine(node.inputs[0], depth + 1)
             return None if inner is None else inner.scaled(-1)
+    return None
+
+
+def mask_of(node: Node) -> tuple[Node, Node, bool] | None:
+    """(s, c, whether c hides) where the node is `where(c, s, -inf)`, or `where(c, -inf, s)`, which hides."""
+    if isinstance(node.op, Where):
+        condition, scores, other = node.inputs
+        for shown, hidden, hides in ((scores, other, False), (other, scores, True)):
+            if isinstance(hidden.op, Literal) and hidden.op.value == -math.inf and shown.axes:
+                return shown, condition, hides
     return None
 
 

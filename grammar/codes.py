@@ -373,7 +373,7 @@ CODES: dict[str, Code] = {
     "AG406": Code(
         "no-sequence", "error", "there is no sequence axis, so growth has no meaning", "name one: `sequence N`"
     ),
-    "AG407": Code("not-causal", "error", "this formula is not causal: {reason}"),
+    "AG407": Code("not-causal", "error", "this formula is not provably causal: {reason}"),
     "AG408": Code("mixes-batch", "error", "this formula mixes the entries of the batch axis `{axis}`"),
     "AG410": Code(
         "no-recurrence",

@@ -34,7 +34,7 @@ COMPILER_LAYERS = (
     ),
     (
         "blocks", "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules",
-        "scalars", "scope", "separation",
+        "scalars", "scope", "separation", "softmaxes",
     ),
     ("associative", "facts.state", "growing", "lowerings", "normal", "order", "recurrence", "unparse"),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),

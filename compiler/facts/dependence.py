@@ -16,22 +16,24 @@ from enum import Enum
 from ...grammar.source import Span
 from ..formula import Formula
 from ..graph import Graph, Node
+from ..ops.arithmetic import Add, Subtract
 from ..ops.base import Brackets, Op
 from ..ops.contraction import Contraction
 from ..ops.convolution import Convolution
 from ..ops.functions import Abs, Erf, Sign, Sin, Softsign, Sqrt, Square, Tanh
 from ..ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from ..ops.leaves import Input, Literal, Position
-from ..ops.logic import And, Where
-from ..ops.normalisations import Softmax
+from ..ops.logic import And, Not, Where
+from ..ops.normalisations import LogSoftmax, Softmax
 from ..ops.ordering import Top
-from ..ops.reductions import Mean, Sum
+from ..ops.reductions import Any, LogSumExp, Max, Mean, Min, Product, Sum
 from ..ops.segments import SegmentSoftmax, SegmentSum
 from ..ops.selection import Concat, Pad, Shift, Slice, Take, Windows
 from ..scan import Argument, Part, Scan, deep
 from ..sizes import ZERO, Facts, Poly, Truth
 from ..structure import implies_not_after
 from ..types import Kind
+from .finite import bounded
 from .numbered import PART, Numbered
 from .ranges import ANY, INF, Range, hull, range_of, ranges
 
@@ -71,6 +73,15 @@ Outside = Mapping[Order, Range]
 NOTHING: Outside = {}
 ZERO_RANGE = Range(0.0, 0.0)
 MINUS_INFINITY = Range(-INF, -INF)
+#: what a reduction does not read
+NEUTRAL: Mapping[type[Op], Range] = {
+    Sum: ZERO_RANGE,
+    Any: ZERO_RANGE,
+    Product: Range(1.0, 1.0),
+    Max: MINUS_INFINITY,
+    Min: Range(INF, INF),
+    LogSumExp: MINUS_INFINITY,
+}
 
 
 class Dependence:
@@ -93,6 +104,7 @@ class Dependence:
         self.scanned: frozenset[str] = frozenset()  # axes along which the steps that are looked at are taken
         self.paths: dict[Node, Paths] = {}
         self.outside: dict[Node, Outside] = {}
+        self._finite: dict[Node, bool] = {}
         self.sequence = self._tied(formula.sequence)
         takes = not positions and any(isinstance(node.op, Take) for node in nodes)
         self.numbered = Numbered(self.ranges, self._until, self._same, self._free, self._part)
@@ -148,7 +160,7 @@ class Dependence:
                     continue
                 if any(path.own == (order.earlier,) and order.later == axis for order in self.support(output)):
                     continue
-                return cause, f"position n along `{axis}` depends on later positions along `{path.source}`"
+                return cause, f"position n along `{axis}` may depend on later positions along `{path.source}`"
         return None
 
     def _carriers(self, axis: str) -> tuple[Node, ...]:
@@ -173,10 +185,10 @@ class Dependence:
 
     def support(self, node: Node) -> frozenset[Order]:
         """The orders outside of which a value is 0 (false)."""
-        return frozenset(order for order, known in self.outside[node].items() if _is_exactly(known, ZERO_RANGE))
+        return self._blank(node, ZERO_RANGE)
 
-    def _blank(self, node: Node) -> frozenset[Order]:
-        return frozenset(order for order, known in self.outside[node].items() if _is_exactly(known, MINUS_INFINITY))
+    def _blank(self, node: Node, value: Range = MINUS_INFINITY) -> frozenset[Order]:
+        return frozenset(order for order, known in self.outside[node].items() if _is_exactly(known, value))
 
     def _outside(self, node: Node) -> Outside:
         op, inputs = node.op, node.inputs
@@ -184,13 +196,17 @@ class Dependence:
             return NOTHING if isinstance(op, Input) else self._conditions(node)
         match op:
             case Where():
-                hidden = {order: self._known(inputs[2]) for order in self.support(inputs[0])}
-                orders = {*self.outside[inputs[1]], *self.outside[inputs[2]]}
-                return {order: hull(*(self._there(o, order) for o in inputs[1:])) for order in orders} | hidden
+                negation = self.formula.builder.make(Not(), inputs[0])
+                hidden = dict.fromkeys(self.support(inputs[0]), inputs[2])
+                hidden |= dict.fromkeys(self._orders(negation), inputs[1])
+                told = {*self.outside[inputs[1]], *self.outside[inputs[2]]}
+                both = {order: hull(*(self._there(o, order) for o in inputs[1:])) for order in told}
+                return both | {order: self._there(kept, order) for order, kept in hidden.items()}
             case Softmax():
                 masks = self._blank(inputs[0]) | (self.support(inputs[1]) if "mask" in op.given else frozenset())
-                within = [o for o in masks if axis_of(o.earlier) in op.axes and axis_of(o.later) not in op.axes]
-                return dict.fromkeys(within, ZERO_RANGE)
+                return dict.fromkeys(_within(masks, op.axes), ZERO_RANGE)
+            case LogSoftmax():
+                return dict.fromkeys(_within(self._blank(inputs[0]), op.axes), MINUS_INFINITY)
             case SegmentSoftmax() if op.given:
                 return {o: ZERO_RANGE for o in self.support(inputs[2]) if o.earlier == op.axis}
             case Contraction():
@@ -225,11 +241,30 @@ class Dependence:
         if not op.elementwise:
             return NOTHING
         constants, all_known = self.formula.constants, self.ranges
+        orders = dict.fromkeys(order for operand in inputs for order in self.outside[operand])
         found = {
-            order: range_of(node, [self._there(operand, order) for operand in inputs], constants, all_known)
-            for order in {order: None for operand in inputs for order in self.outside[operand]}
+            order: MINUS_INFINITY
+            if isinstance(op, Add | Subtract) and self._stays_hidden(node, order)
+            else range_of(node, [self._there(operand, order) for operand in inputs], constants, all_known)
+            for order in orders
         }
         return {order: known for order, known in found.items() if known != self._known(node)}
+
+    def _stays_hidden(self, node: Node, order: Order) -> bool:
+        """Whether a sum is -inf outside of an order, because one operand is, and the other is not inf there.
+
+        The other may be inf where it has no position along the hidden axis: then NaN stands at all hidden positions,
+        whatever they hold.
+        """
+        left, right = node.inputs
+        sides = [(left, right, isinstance(node.op, Add))]
+        if isinstance(node.op, Add):
+            sides.append((right, left, True))
+        return any(
+            _is_exactly(self._there(hidden, order), MINUS_INFINITY)
+            and (axis_of(order.earlier) not in other.axes or bounded(other, above, self._known, self._finite))
+            for hidden, other, above in sides
+        )
 
     def _there(self, node: Node, order: Order) -> Range:
         """What is known of a value outside of an order."""
@@ -305,10 +340,14 @@ class Dependence:
             return merged
         if isinstance(op, Contraction):
             return self._reduce(node, merged, op.axes, self.support(inputs[0]) | self.support(inputs[1]))
-        if isinstance(op, Sum | Mean):
-            return self._reduce(node, merged, op.axes, self.support(inputs[0]) if isinstance(op, Sum) else frozenset())
+        if isinstance(op, Mean):
+            return self._reduce(node, merged, op.axes)
+        if isinstance(op, Sum | Any | Product | Max | Min | LogSumExp):
+            return self._reduce(node, merged, op.axes, self._blank(inputs[0], NEUTRAL[type(op)]))
         if isinstance(op, Softmax):
             return merged | self._reduce(node, merged, op.axes, self.support(node))
+        if isinstance(op, LogSoftmax):
+            return merged | self._reduce(node, merged, op.axes, self._blank(node))
         if isinstance(op, SegmentSoftmax):
             return merged | self._reduce(node, merged, (op.axis,), self.support(node))
         if isinstance(op, SegmentSum):
@@ -514,6 +553,12 @@ def _parts(nodes: Iterable[Node], facts: Facts) -> dict[str, tuple[tuple[str, Po
         ):
             refused.add(node.op.target)
     return {axis: parts for axis, parts in found.items() if axis not in refused}
+
+
+def _within(orders: Iterable[Order], axes: Iterable[str]) -> list[Order]:
+    """The orders that hide positions along the axes from places that are none of them."""
+    along = set(axes)
+    return [order for order in orders if axis_of(order.earlier) in along and axis_of(order.later) not in along]
 
 
 def axis_of(digit: str) -> str:

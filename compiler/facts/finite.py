@@ -67,6 +67,34 @@ def finite(root: Node, range_of: Callable[[Node], Range], found: dict[Node, bool
     return found[root]
 
 
+def bounded(root: Node, above: bool, range_of: Callable[[Node], Range], found: dict[Node, bool]) -> bool:
+    """Whether the value is never inf (above), or never -inf, for finite inputs: finite, or a mask of the other sign.
+
+    found: which values are known to be finite or not; it grows.
+    """
+    stack = [(root, above)]
+    while stack:
+        node, above = stack.pop()
+        known = range_of(node)
+        end, is_open = (known.high, known.high_open) if above else (-known.low, known.low_open)
+        if end < math.inf or is_open or finite(node, range_of, found):
+            continue
+        match node.op:
+            case leaves.Literal(value) if value == (-math.inf if above else math.inf):
+                pass
+            case logic.Where():
+                stack += [(operand, above) for operand in node.inputs[1:]]
+            case arithmetic.Add() | pairs.Minimum() | pairs.Maximum() | layout.Rename() | layout.Reorder():
+                stack += [(operand, above) for operand in node.inputs]
+            case arithmetic.Subtract():
+                stack += [(node.inputs[0], above), (node.inputs[1], not above)]
+            case arithmetic.Negative():
+                stack.append((node.inputs[0], not above))
+            case _:
+                return False
+    return True
+
+
 def _keeps(node: Node, range_of: Callable[[Node], Range]) -> bool:
     """Whether the operation gives finite results for its finite operands."""
     match node.op:

@@ -17,7 +17,7 @@ from ..ops.contraction import Contraction
 from ..ops.functions import Exp, Log
 from ..ops.layout import Broadcast, Reorder
 from ..ops.leaves import Literal
-from ..ops.logic import Where
+from ..ops.logic import Not, Where
 from ..ops.normalisations import Softmax
 from ..ops.reductions import Sum
 from ..separation import separate
@@ -161,8 +161,11 @@ class _Finder:
             return weights.inputs[0]
         if isinstance(op, Exp):
             return weights.inputs[0]
-        if isinstance(op, Where) and weights.inputs[0] is shared[1] and _is_zero(weights.inputs[2]):
-            return self._logarithm(weights.inputs[1], (shared[0], None))
+        if isinstance(op, Where):
+            condition, index = self._kept(weights)
+            return (
+                self._logarithm(weights.inputs[index], (shared[0], None)) if index and condition is shared[1] else None
+            )
         if isinstance(op, Multiply | Divide) and shared[0] in self._holds(weights):
             sides = [self._logarithm(operand, shared) for operand in weights.inputs]
             if sides[0] is None or sides[1] is None:
@@ -171,6 +174,13 @@ class _Finder:
         if shared[0] in self._holds(weights) or not self.range_of(weights).positive:
             return None
         return make(Log(), weights)
+
+    def _kept(self, node: Node) -> tuple[Node, int]:
+        """Where a choice between 0 and a value takes the value, and which operand that is; operand 0 if it is none."""
+        condition, shown, other = node.inputs
+        if _is_zero(other):
+            return condition, 1
+        return (self.builder.make(Not(), condition), 2) if _is_zero(shown) else (condition, 0)
 
     def _replaced(self, root: Node, new: Mapping[Node, Node]) -> Node:
         made = dict(new)
@@ -205,12 +215,10 @@ class _Finder:
         if isinstance(op, Add | Subtract):
             return {shared: axes for shared, axes in known[0].items() if known[1].get(shared) == axes}
         if isinstance(op, Where):
-            condition, _, other = node.inputs
-            if not _is_zero(other):
-                return {}
+            condition, index = self._kept(node)
             return {
                 (exponential, condition): axes
-                for (exponential, mask), axes in known[1].items()
+                for (exponential, mask), axes in (known[index].items() if index else ())
                 if mask is None and not axes and set(condition.axes) <= {*exponential.axes}
                 and exponential not in held[0]
             }  # fmt: skip

@@ -68,7 +68,8 @@ SCALES = (
     ),
 )  # fmt: skip
 
-DEFINITIONS = (
+#: by which a softmax is recognised before a formula is planned
+SOFTMAXES = (
     Rule(
         "softmax spelled out", "s[N, M], t[N, M]", "exp(s) / sum[M](exp(s))", "softmax[M](s)", "that is its definition",
         near_miss="exp(s) / sum[M](exp(t))",
@@ -82,16 +83,49 @@ DEFINITIONS = (
         "the logarithm of the row sum is subtracted", near_miss="exp(s - logsumexp[M](t))",
     ),
     Rule(
+        "exponential of a log softmax", "s[N, M]", "exp(log_softmax[M](s))", "softmax[M](s)",
+        "exp inverts log", near_miss="exp(logsigmoid(s))",
+    ),
+    Rule(
+        "largest score subtracted", "s[N, M]", "softmax[M](s - max[M](s))", "softmax[M](s)",
+        "softmax subtracts the largest score itself", near_miss="softmax[M](s - max[N](s))",
+    ),
+    Rule(
+        "mask of zeros that is added", "s[N, M], m[N, M] bool", "softmax[M](s + where(m, 0, -inf))",
+        "softmax[M](s, mask=m)", "the exponential of -inf is 0", near_miss="softmax[M](s + where(m, 0, -20))",
+        instance="softmax[M](s + where(m or pos(M) == 0, 0, -inf))",
+    ),
+    Rule(
+        "mask that is added", "s[N, M], t[N, M], m[N, M] bool", "softmax[M](s + where(m, t, -inf))",
+        "softmax[M](s + t, mask=m)", "the exponential of -inf is 0", near_miss="softmax[M](s + where(m, t, -20))",
+        instance="softmax[M](s + where(m or pos(M) == 0, t, -inf))",
+    ),
+    Rule(
+        "mask of zeros that hides", "s[N, M], m[N, M] bool", "softmax[M](s + where(m, -inf, 0))",
+        "softmax[M](s, mask=not m)", "the exponential of -inf is 0", near_miss="softmax[M](s + where(m, -20, 0))",
+        instance="softmax[M](s + where(m and pos(M) > 0, -inf, 0))",
+    ),
+    Rule(
+        "mask that hides", "s[N, M], t[N, M], m[N, M] bool", "softmax[M](s + where(m, -inf, t))",
+        "softmax[M](s + t, mask=not m)", "the exponential of -inf is 0", near_miss="softmax[M](s + where(m, -20, t))",
+        instance="softmax[M](s + where(m and pos(M) > 0, -inf, t))",
+    ),
+    Rule(
+        "mask that is added to another", "s[N, M], t[N, M], m[N, M] bool, c[N, M] bool",
+        "softmax[M](s + where(m, t, -inf), mask=c)", "softmax[M](s + t, mask=m and c)", "the exponential of -inf is 0",
+        near_miss="softmax[M](s + where(m, t, -20), mask=c)",
+        instance="softmax[M](s + where(m or pos(M) == 0, t, -inf), mask=c or pos(M) == 0)",
+    ),
+)  # fmt: skip
+
+DEFINITIONS = (
+    Rule(
         "log softmax spelled out", "s[N, M], t[N, M]", "s - logsumexp[M](s)", "log_softmax[M](s)",
         "that is its definition", near_miss="s - logsumexp[M](t)",
     ),
     Rule(
         "logarithm of a softmax", "s[N, M]", "log(softmax[M](s))", "log_softmax[M](s)",
         "that is its definition", near_miss="log(sigmoid(s))",
-    ),
-    Rule(
-        "exponential of a log softmax", "s[N, M]", "exp(log_softmax[M](s))", "softmax[M](s)",
-        "exp inverts log", near_miss="exp(logsigmoid(s))",
     ),
     Rule(
         "softmax of a log softmax", "s[N, M]", "softmax[M](log_softmax[M](s))", "softmax[M](s)",
@@ -126,4 +160,4 @@ DEFINITIONS = (
     ),
 )  # fmt: skip
 
-NORMALISATIONS = (*SHIFTS, *SCALES, *DEFINITIONS)
+NORMALISATIONS = (*SHIFTS, *SCALES, *SOFTMAXES, *DEFINITIONS)

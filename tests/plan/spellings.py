@@ -62,6 +62,24 @@ MECHANISMS = (
         "causal scan",
     ),
     Mechanism(
+        "causal softmax attention", PLAIN, (*TIED, LAG, "s = q @ k^T / sqrt(D)", "z = where(lag >= 0, s, -inf)"),
+        (
+            *_each(
+                "sum[M](softmax[M](z) * v)", "sum[M](exp(log_softmax[M](z)) * v)",
+                "sum[M](exp(z - logsumexp[M](z)) * v)", "sum[M](softmax[M](where(lag < 0, -inf, s)) * v)",
+                "sum[M](softmax[M](s + where(lag >= 0, 0, -inf)) * v)", "sum[M](softmax[M](z - max[M](z)) * v)",
+                "sum[M](softmax[M](s + where(lag < 0, -inf, 0)) * v)", "sum[M](softmax[M](s, mask=lag >= 0) * v)",
+            ),
+            ("e = exp(z)", "sum[M](e / sum[M](e) * v)"),
+            ("e = where(lag < 0, 0, exp(s))", "sum[M](e / sum[M](e) * v)"),
+            ("e = exp(z - max[M](z))", "sum[M](e / sum[M](e) * v)"),
+            ("e = exp(z - max[M](z))", "sum[M](e * v) / sum[M](e)"),
+            ("e = where(lag >= 0, exp(s), 0)", "sum[M](e * v) / sum[M](e)"),
+            ("e = where(lag >= 0, exp(s - max[M](z)), 0)", "sum[M](e * v) / sum[M](e)"),
+        ),
+        "fused softmax", "O(N^2)",
+    ),
+    Mechanism(
         "earlier positions only", PLAIN, (*TIED, LAG, "a = q @ k^T"),
         tuple((f"b = where({mask}, a, 0)", "sum[M](b * v)") for mask in BEFORE),
         "causal scan",

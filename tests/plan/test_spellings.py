@@ -18,6 +18,7 @@ def _text(mechanism: Mechanism, lines: tuple[str, ...], heads: bool) -> str:
     if heads:
         inputs, result = re.sub(r"\[", "[H, ", inputs), result.replace("[", "[H, ")
     claim = "require linear" if "log" not in mechanism.order else f"require time {_bound(mechanism)}"
+    claim = "require causal" if "^2" in mechanism.order else claim
     body = (*mechanism.lines, claim, *lines[:-1], f"return {lines[-1]}")
     return f"attention spelled({inputs}) -> {result}:\n" + "".join(f"    {line}\n" for line in body)
 

@@ -23,7 +23,7 @@ from .harness import found, length, same, splits
 REFUSED = {
     "combiner_logsparse": "the length of `L` depends on that of the sequence",
     "cosformer_attention_causal": "`N` reads the length",
-    "fod_rbf_target": "position n along `N` depends on later positions",
+    "fod_rbf_target": "position n along `N` may depend on later positions",
     "hyper_kernel": "fixes the length",
     "nprf_rpe_attention_causal": "fixes the length",
     "sf_attention": "`N` reads the length",
