@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from .formula import Formula
 from .graph import Builder, Graph, Node, topological
-from .ops.base import Leaf, Op
+from .ops.arithmetic import Add, Divide, Subtract
+from .ops.base import Leaf
 from .ops.functions import Exp
 from .ops.layout import Reorder
-from .ops.logic import Not
+from .ops.logic import Not, Where
 from .ops.normalisations import LogSoftmax, Softmax
+from .ops.reductions import LogSumExp
 from .rewrite import Rewrite, rewrite
 from .rules.normalisations import SOFTMAXES
 from .rules.rule import Knowledge
@@ -23,7 +25,6 @@ from .structure import mask_of
 
 HIDDEN = "scores that are -inf"
 WHY = "the exponential of -inf is 0"
-_SPELLED: frozenset[type[Op]] = frozenset({Exp, LogSoftmax})
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Recognised:
 
 def recognised(formula: Formula, graph: Graph) -> Recognised:
     """A graph of a formula with every softmax as the operation that it is."""
-    if not any(_may_be_spelled(node) for node in graph):
+    if not _may_spell_one(graph):
         return Recognised(graph, {}, ())
     builder = formula.builder
     found = rewrite(graph.outputs, builder, Knowledge(frozenset(formula.constants)), rules=SOFTMAXES)
@@ -79,8 +80,13 @@ def _hidden(node: Node, builder: Builder) -> Node | None:
     return made if made.axes == node.axes else builder.make(Reorder(node.axes), made)
 
 
-def _may_be_spelled(node: Node) -> bool:
-    return type(node.op) in _SPELLED or (isinstance(node.op, Softmax) and not isinstance(node.inputs[0].op, Leaf))
+def _may_spell_one(graph: Graph) -> bool:
+    """Whether there is what the rules begin with: most formulas have none of it."""
+    kinds = {type(node.op) for node in graph}
+    if Exp in kinds and kinds & {Divide, LogSoftmax, LogSumExp}:
+        return True
+    scores = (node.inputs[0].op for node in graph if isinstance(node.op, Softmax))
+    return any(isinstance(op, Add | Subtract | Where) for op in scores)
 
 
 def _written(node: Node, came: Mapping[Node, Node], formula: Formula) -> Node:
