@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .compiler import formula as compiler
     from .compiler.equivalence import Equivalence
 
-Target = Literal["eager", "torchscript", "inductor", "flex", "export", "aoti", "onnx"]
+Target = Literal["eager", "torchscript", "inductor", "flex", "fla", "export", "aoti", "onnx"]
 Form = Literal["auto", "dense", "linear", "chunked", "recurrent", "associative"]
 
 
@@ -142,9 +142,9 @@ def compile(
         them. Every other size stays dynamic.
     consts: values that override those of `const` lines.
     target: eager runs the generated source; torchscript, inductor (torch.compile), flex (the same with FlexAttention),
-        export (torch.export), aoti (machine code, by AOTInductor) and onnx (run by onnxruntime) are made from the
-        same source. The last two have no gradients. `module.notes` says what a target runs in place of algorithms
-        that it cannot carry.
+        fla (eager with kernels of flash-linear-attention, on CUDA), export (torch.export), aoti (machine code, by
+        AOTInductor) and onnx (run by onnxruntime) are made from the same source. The last two have no gradients.
+        `module.notes` says what a target runs in place of algorithms that it cannot carry.
     form: auto is what the compiler finds best. dense evaluates the text as it stands. linear, chunked and recurrent
         insist that it is that: time and memory linear in the sequence, chunks with a carried state, or position by
         position with a state of fixed size. associative computes every `scan` along the sequence at all positions at

@@ -221,9 +221,9 @@ def _fields(name: str) -> Mapping[str, object]:
 def _operations() -> Mapping[str, type[Op]]:
     """Every operation of a formula, and those that only plans have, by class name."""
     from .compiler import plan  # with these it names every lowering
-    from .compiler.lowerings import flex, memory
+    from .compiler.lowerings import fla, flex, memory
 
-    assert flex.__package__ == memory.__package__
+    assert fla.__package__ == flex.__package__ == memory.__package__
 
     package = f"{plan.__package__}.lowerings."
     found, classes = {op.__name__: op for op in (*OPS, Argument, Scan, Part)}, [Op]

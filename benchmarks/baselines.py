@@ -328,7 +328,7 @@ def static_cache(q: Tensor, k: Tensor, v: Tensor) -> Attention:
 def library_linear(q: Tensor, k: Tensor, v: Tensor) -> Attention | None:
     """Its chunked reference for causal linear attention, on tensors [B, N, H, D] in whole chunks of 64."""
     try:
-        from fla.ops.linear_attn.naive import naive_chunk_linear_attn  # type: ignore[import-not-found]
+        from fla.ops.linear_attn.naive import naive_chunk_linear_attn
     except ImportError:
         return None
 
@@ -344,7 +344,7 @@ def library_linear(q: Tensor, k: Tensor, v: Tensor) -> Attention | None:
 def library_decayed(q: Tensor, k: Tensor, v: Tensor, *slope: Tensor) -> Attention | None:
     """Its chunked reference for a decay per head, on tensors [B, N, H, D]; slope[H], else retention's."""
     try:
-        from fla.ops.simple_gla.naive import naive_chunk_simple_gla  # type: ignore[import-not-found]
+        from fla.ops.simple_gla.naive import naive_chunk_simple_gla
     except ImportError:
         return None
 

@@ -16,7 +16,6 @@ from .errors import CompileError
 from .formula import Formula
 from .graph import Graph
 from .loader import load_class
-from .lowerings.flex import with_flex
 from .lowerings.rows import in_rows
 from .lowerings.spare import with_spare_blocks
 from .plan import for_constants
@@ -44,7 +43,7 @@ def compile(
     sizes: sizes of axes that parameters and buffers carry, as far as facts do not give them. Sizes of
         other axes are examples for targets that trace; they stay dynamic.
     consts: values that override those of `const` lines.
-    target: eager, torchscript, inductor, flex, export, aoti or onnx.
+    target: eager, torchscript, inductor, flex, fla, export, aoti or onnx.
     steps: the planner's decisions, for comments in the source.
     by_position: forward goes through the sequence step by step.
     device, dtype: of parameters and buffers.
@@ -58,14 +57,14 @@ def compile(
     formula, graph, steps = for_constants(formula, graph, steps, consts)
     at_once = bool(chosen.files)
     formula, graph = with_spare_blocks(formula, graph) if at_once else (formula, graph)
-    planned, graph = graph, with_flex(graph, formula.builder) if chosen.flexible else graph
+    planned, (graph, told) = graph, chosen.special(graph, formula.builder) if chosen.special else (graph, ())
     operator = chosen.operator
     generated = emit(
         formula, graph, steps=steps, at_once=at_once, operator=operator, by_position=by_position, stepped=planned
     )
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
-    built.notes = stand_ins(chosen, in_rows(formula, graph))  # type: ignore[assignment]
+    built.notes = (*told, *stand_ins(chosen, in_rows(formula, graph)))  # type: ignore[assignment]
     return built
 
 

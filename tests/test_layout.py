@@ -44,7 +44,7 @@ COMPILER_LAYERS = (
 # What a package may import from outside, besides the standard library.
 THIRD_PARTY = {
     "attngraph.grammar": {"lark"},
-    "attngraph.compiler": {"networkx", "onnxruntime", "onnxscript", "sympy", "torch"},
+    "attngraph.compiler": {"fla", "networkx", "onnxruntime", "onnxscript", "sympy", "torch"},
     "attngraph": {"torch"},
 }
 

@@ -14,6 +14,7 @@ _FILES = (
     "segments.py",
     "steps.py",
     "flexible.py",
+    "flash_linear.py",
     "tiles.py",
     "polynomials.py",
 )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CompileError
-from .base import Example
+from .base import Example, Special
 from .instead import TRACED
 from .programs import Programs, Run, Stateless, agrees, as_tuple, export, state
 
@@ -31,7 +31,7 @@ class AOTI:
     instead = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
-    flexible = False
+    special: Special | None = None
     operator = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:

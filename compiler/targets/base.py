@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..example import example_inputs
 from ..formula import Formula
-from ..graph import Graph
+from ..graph import Builder, Graph
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,18 @@ class Example:
         return tuple((node.type.batched, node.axes) for node in self.formula.graph.outputs)
 
 
+Special = Callable[[Graph, Builder], tuple[Graph, tuple[str, ...]]]
+"""A plan, as a target runs it, and what is to be told of it."""
+
+
 class Target(Protocol):
     """A way to run the generated module, and perhaps a file format.
 
     suffix: of the file, None where there is none; a suffix may belong to several targets, of which the first is
     taken unless another is named. instead: of each kernel that this target cannot carry as it is, what it runs in its
     place and what that costs. files: those of `lowerings` whose functions stand in. any_batch: whether a saved
-    file takes any number of batch dimensions. flexible: whether it takes FlexAttention. operator: whether it takes
-    torch's operator for recurrences, which serves any length.
+    file takes any number of batch dimensions. special: puts algorithms into a plan that only this target carries.
+    operator: whether it takes torch's operator for recurrences, which serves any length.
     """
 
     @property
@@ -89,7 +93,7 @@ class Target(Protocol):
     @property
     def any_batch(self) -> bool: ...
     @property
-    def flexible(self) -> bool: ...
+    def special(self) -> Special | None: ...
     @property
     def operator(self) -> bool: ...
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from torch import nn
 
-from .base import Example
+from .base import Example, Special
 
 
 class Eager:
@@ -19,7 +19,7 @@ class Eager:
     instead: Mapping[str, str] = MappingProxyType({})
     files: tuple[str, ...] = ()
     any_batch = True
-    flexible = False
+    special: Special | None = None
     operator = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:

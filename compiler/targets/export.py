@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .base import Example
+from .base import Example, Special
 from .instead import TRACED
 from .programs import Programs, Run, as_tuple, export
 
@@ -22,7 +22,7 @@ class Export:
     instead = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
-    flexible = False
+    special: Special | None = None
     operator = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:

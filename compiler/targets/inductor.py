@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from ..errors import CompileError
-from .base import Example
+from ..graph import Builder, Graph
+from ..lowerings.flex import with_flex
+from .base import Example, Special
 from .instead import FUNCTIONS, TRACED
 
 
@@ -22,7 +24,7 @@ class Inductor:
     instead: Mapping[str, str] = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = True
-    flexible = False
+    special: Special | None = None
     operator = False
 
     def __init__(self, backend: str = "inductor") -> None:
@@ -37,9 +39,13 @@ class Inductor:
         raise CompileError("torch.compile has no file format; take `export` or `aoti`, which write .pt2 files")
 
 
+def _with_flex(graph: Graph, builder: Builder) -> tuple[Graph, tuple[str, ...]]:
+    return with_flex(graph, builder), ()
+
+
 class Flex(Inductor):
     """torch.compile with FlexAttention, where scores of a softmax are changed by functions of positions."""
 
     name = "flex"
     instead = MappingProxyType({**TRACED, **FUNCTIONS})
-    flexible = True
+    special = staticmethod(_with_flex)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CompileError
-from .base import Example
+from .base import Example, Special
 from .decompositions import TABLE
 from .instead import TRACED
 from .programs import Programs, Run, agrees, export, state
@@ -36,7 +36,7 @@ class ONNX:
     instead = TRACED
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
-    flexible = False
+    special: Special | None = None
     operator = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from .base import Example
+from .base import Example, Special
 
 
 class TorchScript:
@@ -21,7 +21,7 @@ class TorchScript:
     instead: Mapping[str, str] = MappingProxyType({})
     files: tuple[str, ...] = ()
     any_batch = True
-    flexible = False
+    special: Special | None = None
     operator = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:

@@ -74,10 +74,10 @@ CASES: list[tuple[str, dict[str, object], str]] = [
     (SOFTMAX, {"form": None}, "there is no form `None`; "
                               "there are auto, dense, linear, chunked, recurrent, associative"),
     (SOFTMAX, {"target": None}, "there is no target `None`; "
-                                "there are eager, torchscript, inductor, flex, export, aoti, onnx"),
+                                "there are eager, torchscript, inductor, flex, fla, export, aoti, onnx"),
     (SOFTMAX, {"target": "inductr"}, "there is no target `inductr`; did you mean `inductor`?"),
     (SOFTMAX, {"target": "cuda"}, "there is no target `cuda`; "
-                                  "there are eager, torchscript, inductor, flex, export, aoti, onnx"),
+                                  "there are eager, torchscript, inductor, flex, fla, export, aoti, onnx"),
 ]  # fmt: skip
 
 
