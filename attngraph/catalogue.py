@@ -102,7 +102,9 @@ def _forms(report: Report) -> list[str]:
     if found is None:
         return []
     names = [form.name for form in found.forms if form.exists and form.name != "dense"]
-    return [*names, "cached"] if found.remembered is not None and "recurrent" not in names else names
+    if found.remembered is None or "recurrent" in names:
+        return names
+    return [*names, "repeated" if found.again else "cached"]
 
 
 _LONG = 160  # characters of a size, beyond which its smaller terms are left out

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ..grammar.source import Span
+from .again import Again, again
 from .associative import recurrences, unsafe
 from .claims import Case, find_culprit, origin, past
 from .errors import CompileError
@@ -72,6 +73,7 @@ class Account:
     cancelled: those that simplification shows to have no influence.
     guarded: those that have none but through an epsilon, a clamp, an infinity or a NaN.
     remembered: what the tensors of the state of `step` hold, with their shapes; None if there is no `step`.
+    again: whether every step computes the whole sequence.
     """
 
     forms: tuple[Form, ...]
@@ -85,6 +87,7 @@ class Account:
     cancelled: tuple[str, ...]
     guarded: tuple[str, ...]
     remembered: tuple[str, ...] | None
+    again: bool
 
 
 def account(report: Report) -> Account | None:
@@ -100,7 +103,8 @@ def account(report: Report) -> Account | None:
     found = dependence.causal() if sequence.axes else None
     causal = None if found is None else (found[1], found[0])
     kept = state(graph, axes)
-    pieces = recurrence(formula, graph)
+    found_pieces = recurrence(formula, graph)
+    pieces = again(formula, found_pieces) if isinstance(found_pieces, Refusal) else found_pieces
     gone, nearly = (_gone(formula, guards=guards) for guards in (False, True))
     dense = Form("dense", True, f"the text as it stands: time {written.order}, memory {written.memory_growth}")
     forms = (dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept, pieces))
@@ -115,8 +119,18 @@ def account(report: Report) -> Account | None:
         without_gradient=tuple(getattr(found.node.op, "name", "") for found in unreached(formula)),
         cancelled=gone,
         guarded=tuple(name for name in nearly if name not in gone),
-        remembered=tuple(remembered(pieces)) if isinstance(pieces, Recurrence) else None,
+        remembered=_remembered(pieces),
+        again=isinstance(pieces, Again),
     )
+
+
+def _remembered(pieces: Recurrence | Again | Refusal) -> tuple[str, ...] | None:
+    if isinstance(pieces, Refusal):
+        return None
+    kept = pieces.kept if isinstance(pieces, Again) else pieces
+    texts = remembered(kept)
+    asked = kept.told is not None
+    return (*texts, "the length of the whole sequence, which is told to `init_state`: []") if asked else (*texts,)
 
 
 def _gone(formula: Formula, *, guards: bool) -> tuple[str, ...]:
@@ -169,9 +183,7 @@ def _with_scans(report: Report, form: str) -> Report:
     made = stepwise(text) if form == "recurrent" else associative(text)
     assert isinstance(made, Plan), "a form that exists"
     cost = measure(made.graph, Sequence(made.formula), in_rows(made.formula, made.graph))
-    return replace(
-        report, formula=made.formula, plan=made.graph, compiled=cost, steps=made.steps, origins=made.origins
-    )
+    return replace(report, formula=made.formula, plan=made.graph, compiled=cost, steps=made.steps, origins=made.origins)
 
 
 def _for_constants(report: Report, consts: Mapping[str, int | float]) -> Report:
@@ -218,7 +230,11 @@ def _chunked(case: Case, causal: tuple[str, Span | None] | None, mixing: bool) -
 
 
 def _recurrent(
-    case: Case, causal: tuple[str, Span | None] | None, mixing: bool, kept: State, pieces: Recurrence | Refusal
+    case: Case,
+    causal: tuple[str, Span | None] | None,
+    mixing: bool,
+    kept: State,
+    pieces: Recurrence | Again | Refusal,
 ) -> Form:
     if not case.sequence.axes:
         return Form("recurrent", False, "there is no sequence axis to step along")
@@ -227,13 +243,17 @@ def _recurrent(
     if isinstance(pieces, Refusal):
         place = None if pieces.culprit is None else origin(case, pieces.culprit)
         return Form("recurrent", False, pieces.reason, place)
+    if isinstance(pieces, Again):
+        whole = f"every `step` keeps the inputs and computes the whole sequence again, in {case.cost.order} time"
+        return Form("recurrent", False, f"{pieces.reason}; {whole}", None)
     if kept.size is None:
         assert kept.culprit is not None
         return Form("recurrent", False, past(case, kept.culprit), origin(case, kept.culprit))
     if not mixing:
         return Form("recurrent", True, "without a state: every position is computed by itself")
     size = case.formula.facts.canonical(kept.size)
-    return Form("recurrent", True, f"position by position, with a state of {size} elements")
+    text = f"position by position, with a state of {size} elements"
+    return Form("recurrent", True, f"{text}, for a length that is told to `init_state`" if pieces.told else text)
 
 
 def _associative(case: Case) -> Iterator[Form]:

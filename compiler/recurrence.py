@@ -56,6 +56,7 @@ class Recurrence:
     sizes: those of the axes that the recurrence adds, as that of all positions so far.
     blocks, block: axes with an entry for every block of so many positions. Where there are any, the graph is that of
     whole blocks: a piece and the number of positions before it are multiples of `block`.
+    length: the name of the size that says how long the whole sequence is, where a value reads it; told: which one.
     """
 
     graph: Graph
@@ -65,6 +66,8 @@ class Recurrence:
     sizes: Mapping[str, Poly]
     blocks: tuple[str, ...] = ()
     block: Poly | None = None
+    length: str | None = None
+    told: str | None = None
 
     @property
     def cut(self) -> list[Node]:
@@ -104,6 +107,47 @@ def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
     """A graph of the formula, as written or planned, piece by piece; or why it cannot be."""
     if _of_whole_sequences(formula, graph):
         graph = formula.graph  # as written it is a sum over earlier positions
+    found = _of_any_length(formula, graph)
+    if not isinstance(found, Refusal) or Dependence(formula).culprit() is not None:
+        return found
+    return _of_told_length(formula, graph, found)
+
+
+def _of_told_length(formula: Formula, graph: Graph, refused: Refusal) -> Recurrence | Refusal:
+    """The same where values read the length of the whole sequence: a number that is told before the first position.
+
+    Why: for sequences of one length it is a constant, and the formula with this constant is causal.
+    """
+    taken = taken_names(formula, formula.graph, graph)
+    name = fresh_name("length", taken)
+    size = next((c for axis in formula.sequence if (c := formula.facts.canonical(Poly.symbol(axis))).symbols()), None)
+    symbol = size.as_symbol() if size is not None else None
+    if symbol is None or symbol in formula.constants or symbol in formula.fixed:
+        return refused
+
+    def told(each: Graph) -> Graph:
+        made: dict[Node, Node] = {}
+        for node in each.nodes():
+            op, operands = node.op, tuple(made[operand] for operand in node.inputs)
+            if isinstance(op, Size):
+                size = formula.facts.canonical(op.size)
+                whole = size.substitute({symbol: Poly.symbol(name)})
+                op = replace(op, size=whole) if whole != size and whole.is_integral() else op
+            made[node] = formula.builder.make(op, *operands) if op != node.op or operands != node.inputs else node
+        names = {made[node]: text for node, text in each.names.items() if node in made}
+        return Graph(tuple(made[node] for node in each.outputs), names)
+
+    written = told(formula.graph)
+    if written.outputs == formula.graph.outputs:
+        return refused
+    found = _of_any_length(replace(formula, graph=written), told(graph))
+    if isinstance(found, Refusal) or found.blocks:
+        return refused
+    return replace(found, length=name, told=refused.reason)
+
+
+def _of_any_length(formula: Formula, graph: Graph) -> Recurrence | Refusal:
+    """A recurrence whose values are the same however long the sequence becomes; or why there is none."""
     grows = growing(formula, formula.graph, graph)
     written = formula.graph
     if grows.blocks:
@@ -119,6 +163,21 @@ def recurrence(formula: Formula, graph: Graph) -> Recurrence | Refusal:
         return error.refusal
     except GraphTooLarge as error:
         return Refusal(f"piece by piece it has {error}")
+
+
+def taken_names(formula: Formula, *graphs: Graph) -> set[str]:
+    """The names of axes, sizes and constants."""
+    axes = {axis for graph in graphs for node in graph.nodes() for axis in node.axes}
+    return axes.union(formula.bound, formula.derived, formula.fixed, formula.constants)
+
+
+def fresh_name(wanted: str, taken: set[str]) -> str:
+    """A name that is not taken, from here on taken."""
+    name, number = wanted, 2
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    taken.add(name)
+    return name
 
 
 def _of_whole_sequences(formula: Formula, graph: Graph) -> bool:
@@ -170,7 +229,7 @@ def _refusal(formula: Formula, written: Graph, graph: Graph, grows: Growing) -> 
             return Refusal("where a position comes to stand depends on the length of the sequence", node)
     found = Dependence(formula, positions=True).culprit()
     if found is not None:
-        return Refusal(f"it is not causal: {found[1]}", found[0])
+        return Refusal(f"it reads positions that have not come yet: {found[1]}", found[0])
     if not any(axis in axes for node in formula.inputs for axis in node.axes):
         return Refusal("no input runs along the sequence")
     for node in formula.inputs if grows.blocks else ():
@@ -220,9 +279,7 @@ class _Steps:
         self.builder = self.formula.builder
         self.axes = (*self.grows.axes, *self.grows.blocks)
         nodes = self.graph.nodes()
-        taken = {axis for node in nodes for axis in node.axes}
-        taken.update((*self.formula.bound, *self.formula.derived, *self.formula.fixed, *self.formula.constants))
-        self.taken = taken
+        self.taken = taken_names(self.formula, self.graph)
         self.start = self._fresh("start")
         for node in nodes:
             along = any(axis in self.axes or axis in self.grows.behind for axis in node.axes)
@@ -246,11 +303,7 @@ class _Steps:
         return Recurrence(graph, inputs, grows.axes, self.start, self.sizes, grows.blocks, grows.block)
 
     def _fresh(self, wanted: str) -> str:
-        name, number = wanted, 2
-        while name in self.taken:
-            name, number = f"{wanted}_{number}", number + 1
-        self.taken.add(name)
-        return name
+        return fresh_name(wanted, self.taken)
 
     def _all(self, axis: str) -> str:
         """The axis of all positions so far."""

@@ -136,7 +136,8 @@ def example_pages(folder: Path) -> dict[str, str]:
         "# Formulas",
         "Published attention and token-mixing formulas, each checked, compiled and compared with plain PyTorch by the "
         "tests. Orders count the sequence axes only; the page of a family shows the polynomials in all sizes. Of the "
-        "forms, *recurrent* is `step` with a state of fixed size, *cached* is `step` with a cache of earlier tokens.",
+        "forms, *recurrent* is `step` with a state of fixed size, *cached* is `step` with a cache of earlier tokens, "
+        "*repeated* a `step` that computes the whole sequence again.",
     ]
     for family, about in families(folder).items():
         sources = [read(path) for path in sorted((folder / family).glob("*.attn"))]

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 from ...grammar.ast import Formula as Tree
 from ...grammar.source import Source
+from ..again import Again, again
 from ..formula import Formula
 from ..graph import Graph, Node
 from ..lowerings.library import texts, with_callees
 from ..lowerings.rows import in_rows
-from ..recurrence import Recurrence, recurrence
+from ..recurrence import Recurrence, Refusal, recurrence
 from ..report import Step
 from ..sizes import Poly
+from .again import whole_again
 from .construct import constructor, reset_constants, reset_parameters
 from .forward import check, forward
 from .holdings import Holdings, hold
@@ -70,7 +72,8 @@ def emit(
     stepped: the graph that `init_state` and `step` are made from, where it is another.
     """
     library = texts(at_once=at_once)
-    pieces = recurrence(formula, stepped or graph)
+    found = recurrence(formula, stepped or graph)
+    pieces = again(formula, found) if isinstance(found, Refusal) else found
     if not at_once:
         graph = in_rows(formula, graph)
     further = pieces.graph.outputs if isinstance(pieces, Recurrence) else ()
@@ -84,6 +87,9 @@ def emit(
         onward, called_on = step(held, pieces, checks, loops)
         if by_position and pieces.graph.outputs != graph.outputs:
             call, called_later = by_positions(held, pieces, has_check=checks is not None), {}
+        called_later = called_later | called_on
+    elif isinstance(pieces, Again):
+        onward, called_on = whole_again(held, pieces, checks)
         called_later = called_later | called_on
     called_later = called_later | loops.helpers
     methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks]

@@ -27,6 +27,7 @@ from .settle import SizePlan, plan_sizes
 from .states import HELPER, state_length, state_shapes
 
 FRESH = "The state before the first position, for any batch, device and dtype."
+WHOLE = "the length of the whole sequence"
 
 
 def step(
@@ -39,18 +40,21 @@ def step(
     arguments = [ast.unparse(argument) for argument in held.inputs.values()]
     if found.graph.outputs == held.graph.outputs and not found.cut:
         return _without_state(held, arguments), {}
-    formula, plan = _sizes(held.formula, found)
+    formula, plan = piece_sizes(held.formula, found)
     names = Names(LOCAL_RESERVED | held.library)
     names.claim(arguments)
     state, start = pyast.name(names.take("state")), names.take(found.start)
     inputs = {found.inputs[node]: argument for node, argument in held.inputs.items()}
     sizes, references = size_names(plan, held.references, names)
     references[found.start] = pyast.name(start)
+    length = names.take(found.length or "length") if found.length is not None else None
+    if found.length is not None and length is not None:
+        references[found.length] = pyast.name(length)
     real, device = working(held)
     carried: dict[Node, tuple[ast.expr, ...]] = {}
     count = 0
     for node, tensors in found.carried():
-        carried[node] = tuple(_item(state, count + index) for index in range(len(tensors)))
+        carried[node] = tuple(item(state, count + index) for index in range(len(tensors)))
         count += len(tensors)
     frame = Frame(
         reference=references,
@@ -75,11 +79,11 @@ def step(
     lasting, moving = _apart(body.statements)
     read = tidy.names_in(*(statement.value for statement in moving), *results)
 
-    own_check, check_lines = _check(held, found, formula, plan, checks, arguments, inputs)
-    counts = own_check is not None or start in _behind(read, plan, sizes, start)
+    own_check, check_lines = piece_check(held, found, formula, plan, checks, arguments, inputs)
+    counts = own_check is not None or length is not None or start in _behind(read, plan, sizes, start)
     if counts:
         source, dimension = next(plan.sources[axis] for axis in found.axes if axis in plan.sources)
-        results.append(pyast.binary("+", _item(state, count), pyast.method(inputs[source], "size", dimension)))
+        results.append(pyast.binary("+", item(state, count), pyast.method(inputs[source], "size", dimension)))
     count += counts
     kept = {statement.name: statement.wanted for statement in lasting if statement.lasts and statement.name in read}
     held_on = [names.take(wanted) for wanted in kept.values()]
@@ -91,34 +95,49 @@ def step(
     tidy.rename(statements, results, names)
     read = tidy.names_in(*(statement.value for statement in statements), *results)
 
-    total = count + len(kept) + len(found.cut)
+    total = count + len(kept) + len(found.cut) + (length is not None)
     lines: list[Line] = [] if found.cut else state_length(formula.name, state, total)
     if counts:
-        lines.append(Line(pyast.assign(start, pyast.call("int", _item(state, count - 1)))))
+        lines.append(Line(pyast.assign(start, pyast.call("int", item(state, count - 1)))))
     if not found.cut:
         shapes_kept = state_shapes(formula.name, found, state, plan, inputs, held.references)
         lines += [*check_lines, *shapes_kept]
         body.helpers |= dict.fromkeys([HELPER] if shapes_kept else [])
+    if length is not None:
+        source, dimension = next(plan.sources[axis] for axis in found.axes if axis in plan.sources)
+        so_far = pyast.binary("+", pyast.name(start), pyast.method(inputs[source], "size", dimension))
+        lines.append(Line(pyast.assign(length, pyast.call("int", item(state, total - 1)))))
+        lines.append(beyond(formula.name, so_far, pyast.name(length)))
     functions: list[Function] = []
     if kept:
         made, called = _constants(held, plan, lasting, [*kept], inputs, real)
         functions.append(made)
-        lines.append(_first_or_kept(called, held_on, [_item(state, count + i) for i in range(len(kept))]))
+        lines.append(_first_or_kept(called, held_on, [item(state, count + i) for i in range(len(kept))]))
         results += map(pyast.name, held_on)
         body.helpers["is_new"] = None
+    if length is not None:
+        results.append(item(state, total - 1))
     lines += local_sizes(plan, inputs, sizes, references, read)
     lines += dtypes_read(real, read)
     lines += [Line(pyast.assign(*statement.targets), statement.comments) for statement in statements]
     value, returns = returned(results[:outputs])
     after = ast.List(results[outputs:], ast.Load())
     lines.append(Line(ast.Return(ast.Tuple([value, after], ast.Load())), closing))
-    functions = [_init_state(found, count, counts, held_on), *([own_check] if own_check else []), *functions]
+    told = found.told and f"{formula.name}: {found.told}"
+    fresh = fresh_state(found, count, counts=counts, constants=held_on, told=told)
+    functions = [fresh, *([own_check] if own_check else []), *functions]
     if not found.cut:
-        return [*functions, _method(held, ast.unparse(state), returns, lines)], body.helpers
+        return [*functions, step_method(held, ast.unparse(state), returns, lines)], body.helpers
     functions.append(_whole_blocks(held, ast.unparse(state), returns, lines))
     opening = [*state_length(formula.name, state, total), *check_lines]
     functions.append(_block_by_block(held, found, opening, inputs, held.references, ast.unparse(state), returns))
     return functions, {**body.helpers, "extended": None, "filled": None}
+
+
+def beyond(name: str, count: ast.expr, length: ast.expr) -> Line:
+    """A statement that raises where there are more positions than the whole sequence has. name: of the formula."""
+    text = "is beyond the length of the whole sequence, which is "
+    return raise_if(pyast.binary(">", count, length), f"{name}: position ", count, f" {text}", length)
 
 
 # -- block by block ------------------------------------------------------------------------------------------
@@ -161,7 +180,7 @@ def _block_by_block(
     block = size_code.whole(found.block, references.__getitem__).expression
 
     def taken(results: ast.expr) -> list[ast.stmt]:
-        each = [results] if len(outputs) == 1 else [_item(results, index) for index in range(len(outputs))]
+        each = [results] if len(outputs) == 1 else [item(results, index) for index in range(len(outputs))]
         calls = (pyast.method(pyast.name(parts), "append", one) for parts, one in zip(gathered, each, strict=True))
         return [ast.Expr(call) for call in calls]
 
@@ -173,7 +192,7 @@ def _block_by_block(
     first = found.cut[0]
     lines = list(opening)
     for index, node in enumerate(found.cut):
-        kept = pyast.call("extended", _item(pyast.name(state), index), pyast.name(arguments[node]), along[node])
+        kept = pyast.call("extended", item(pyast.name(state), index), pyast.name(arguments[node]), along[node])
         lines.append(Line(pyast.assign(so_far[node], kept)))
     lines.append(Line(pyast.assign(ast.unparse(count), pyast.method(pyast.name(so_far[first]), "size", along[first]))))
     floored = pyast.binary("*", pyast.binary("//", count, block), block)
@@ -184,9 +203,7 @@ def _block_by_block(
     complete = {n: pyast.method(pyast.name(so_far[n]), "narrow", along[n], 0, whole) for n in found.cut}
     lines.append(Line(ast.If(pyast.binary(">", whole, 0), blocks(made, after, complete), [])))
     for node in found.cut:
-        left = pyast.method(
-            pyast.name(so_far[node]), "narrow", along[node], whole, pyast.binary("-", count, whole)
-        )
+        left = pyast.method(pyast.name(so_far[node]), "narrow", along[node], whole, pyast.binary("-", count, whole))
         lines.append(Line(pyast.assign(rest[node], pyast.method(left, "clone"))))
     begun = {n: pyast.call("filled", pyast.name(rest[n]), along[n], block) for n in found.cut}
     later = pyast.name(names.take("unfinished"))
@@ -200,7 +217,7 @@ def _block_by_block(
     value, _ = returned(results)
     kept_list = ast.List([pyast.name(name) for name in rest.values()], ast.Load())
     lines.append(Line(ast.Return(ast.Tuple([value, pyast.binary("+", kept_list, after)], ast.Load()))))
-    return _method(held, state, returns, lines)
+    return step_method(held, state, returns, lines)
 
 
 # -- what is the same for every piece ---------------------------------------------------------------------
@@ -208,7 +225,7 @@ def _block_by_block(
 
 def _lasting(found: Recurrence, fixed: frozenset[Node]) -> frozenset[Node]:
     """Values that depend on constants and on sizes that do not grow with the sequence."""
-    growing = {*found.axes, *found.blocks, *found.sizes, found.start}
+    growing = {*found.axes, *found.blocks, *found.sizes, found.start, found.length}
     lasting: set[Node] = set()
     for node in found.graph.nodes():
         sizes = {*node.axes}.union(*(size.symbols() for size in node.op.scalars()))
@@ -294,20 +311,22 @@ def by_positions(held: Holdings, found: Recurrence, *, has_check: bool) -> Funct
     targets = ast.Tuple([first, ast.Name(state, ast.Store())], ast.Store())
     taken: list[ast.stmt] = [ast.Assign([targets], pyast.call("self.step", pyast.name(state), *sliced), lineno=0)]
     taken += [ast.Expr(pyast.method(pyast.name(parts), "append", pyast.name(part))) for part, parts in gathered]
-    count = pyast.call("range", pyast.method(source, "size", dimension))
+    length = pyast.method(source, "size", dimension)
+    count = pyast.call("range", length)
     results: list[ast.expr] = []
     for output, (_, parts) in zip(outputs, gathered, strict=True):
         along = next(index - len(output.axes) for index, axis in enumerate(output.axes) if axis in found.axes)
         results.append(pyast.call("torch.cat", pyast.name(parts), along))
     value, returns = returned(results)
     lines = [Line(ast.Expr(pyast.call("self.check", *map(pyast.name, arguments))))] if has_check else []
-    lines.append(Line(pyast.assign(state, pyast.call("self.init_state"))))
+    told = [length] if found.length is not None else []
+    lines.append(Line(pyast.assign(state, pyast.call("self.init_state", *told))))
     lines += [Line(pyast.assign(parts, ast.List([], ast.Load()))) for _, parts in gathered]
     lines += [Line(ast.For(ast.Name(place, ast.Store()), count, taken, [], lineno=0)), Line(ast.Return(value))]
     return Function(header("forward", held.signature(), returns), shapes(held), lines)
 
 
-def _item(state: ast.expr, index: int) -> ast.expr:
+def item(state: ast.expr, index: int) -> ast.expr:
     return ast.Subscript(state, ast.Constant(index), ast.Load())
 
 
@@ -317,7 +336,7 @@ def _exported(signature: ast.FunctionDef) -> ast.FunctionDef:
     return signature
 
 
-def _method(held: Holdings, state: str, returns: str, lines: list[Line]) -> Function:
+def step_method(held: Holdings, state: str, returns: str, lines: list[Line]) -> Function:
     self, *inputs = held.signature()
     signature = header("step", [self, (state, "list[Tensor]"), *inputs], f"tuple[{returns}, list[Tensor]]")
     summary = "Results for the next positions, one or more, and the state after them."
@@ -337,30 +356,50 @@ def _without_state(held: Holdings, arguments: list[str]) -> list[Function]:
         "The state before the first position: nothing, since every position is computed by itself.",
         [Line(ast.Return(ast.List([], ast.Load())))],
     )
-    return [fresh, _method(held, name, returns, lines)]
+    return [fresh, step_method(held, name, returns, lines)]
 
 
-def _init_state(found: Recurrence, count: int, counts: bool, constants: Sequence[str]) -> Function:
-    """The method that makes a fresh state: empty tensors, and the number of positions so far where it matters."""
+def fresh_state(
+    found: Recurrence, count: int, *, counts: bool = False, constants: Sequence[str] = (), told: str | None = None
+) -> Function:
+    """The method that makes a fresh state: empty tensors, and the number of positions so far where it matters.
+
+    count: of tensors that are carried, `counts` among them. told: why the length of the whole sequence is asked for.
+    """
     fresh: list[ast.expr] = [pyast.call("torch.empty", 0) for _ in range(count - counts)]
     fresh = [pyast.call("torch.empty", 0) for _ in found.cut] + fresh
     texts = remembered(found)
     if counts:
-        # the processor reads it in every step: it should not have to wait for a GPU
-        fresh.append(pyast.call("torch.tensor", 0, device=pyast.constant("cpu")))
+        fresh.append(_number(ast.Constant(0)))
         texts.append("the number of positions so far: []")
     fresh += [pyast.call("torch.empty", 0) for _ in constants]
     texts += [f"{name}, which the first step computes" for name in constants]
+    arguments: list[tuple[str, str | None]] = [("self", None)]
+    lines: list[Line] = []
+    if told is not None:
+        asked = "length"
+        length = pyast.name(asked)
+        ask = f"{told}; tell init_state how long the whole sequence may become, as in init_state(length=1024)"
+        lines.append(raise_if(pyast.binary("<", length, 1), ask))
+        fresh.append(_number(length))
+        texts.append(f"{WHOLE}: []")
+        arguments.append((asked, "int"))
     held = (textwrap.wrap(f"state[{i}]: {text}", 88, subsequent_indent="    ") for i, text in enumerate(texts))
     shapes = "\n".join(line for lines in held for line in lines)
-    signature = header("init_state", [("self", None)], "list[Tensor]")
-    return Function(_exported(signature), f"{FRESH}\n\n{shapes}", [Line(ast.Return(ast.List(fresh, ast.Load())))])
+    signature = header("init_state", arguments, "list[Tensor]", defaults=[ast.Constant(0)] * (told is not None))
+    lines.append(Line(ast.Return(ast.List(fresh, ast.Load()))))
+    return Function(_exported(signature), f"{FRESH}\n\n{shapes}", lines)
+
+
+def _number(value: ast.expr) -> ast.expr:
+    """A number in a state: the processor reads it in every step, and should not have to wait for a GPU."""
+    return pyast.call("torch.tensor", value, device=pyast.constant("cpu"))
 
 
 # -- sizes and checks ------------------------------------------------------------------------------------
 
 
-def _sizes(formula: Formula, found: Recurrence) -> tuple[Formula, SizePlan]:
+def piece_sizes(formula: Formula, found: Recurrence) -> tuple[Formula, SizePlan]:
     """The formula of a piece: its inputs, and where its sizes come from."""
     inputs = tuple(found.inputs[node] for node in formula.inputs)
     given = {axis for node in inputs for axis in node.axes}
@@ -395,7 +434,7 @@ def _behind(read: frozenset[str], plan: SizePlan, sizes: dict[str, str], start: 
     return {*read, *({start} if wanted - sizes.keys() - plan.static else set())}
 
 
-def _check(
+def piece_check(
     held: Holdings,
     found: Recurrence,
     formula: Formula,

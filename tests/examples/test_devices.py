@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError, FakeTensorMode
 
+from attngraph.compiler.again import again
 from attngraph.compiler.formula import Formula
 from attngraph.compiler.graph import Graph
 from attngraph.compiler.module import compile as build
@@ -63,8 +64,11 @@ def _steps(module: nn.Module, formula: Formula, graph: Graph, inputs: tuple[Tens
     """Prefill and two steps: states stay on the device, but for the number of positions, which the host reads."""
     pieces = recurrence(formula, graph)
     if isinstance(pieces, Refusal):
-        assert not hasattr(module, "step")
-        return
+        whole = again(formula, pieces)
+        if isinstance(whole, Refusal):
+            assert not hasattr(module, "step")
+            return
+        pieces = whole.kept
     positions = length(formula, pieces, inputs)
     lengths = (positions - 2, 1, 1) if positions > 2 else (1,) * positions
     for *_, results, state in in_pieces(module, formula, pieces, inputs, lengths):

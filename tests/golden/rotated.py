@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def is_new(state: Tensor) -> bool:
+    """Whether nothing has been kept yet."""
+    return state.dim() == 1 and state.size(0) == 0
+
+
 class Rotated(nn.Module):
     """A projection, split into heads and rotated: parameters, a buffer, constants, log of a size.
 
@@ -97,3 +102,58 @@ class Rotated(nn.Module):
         product_2 = h * self.scale.unsqueeze(-1) * cos.transpose(-2, -1).unsqueeze(-2)
         log = torch.log(torch.full((), N, dtype=wide, device=x.device)).to(x.dtype)
         return (product_2 * log + self.shift).flatten(-2, -1)
+
+    @torch.jit.export
+    def init_state(self, length: int = 0) -> list[Tensor]:
+        """The state before the first position, for any batch, device and dtype.
+
+        state[0]: the number of positions so far: []
+        state[1]: frequency, which the first step computes
+        state[2]: the length of the whole sequence: []
+        """
+        if length < 1:
+            raise ValueError(
+                "rotated: `N` reads the length of the sequence; tell init_state how long the "
+                "whole sequence may become, as in init_state(length=1024)"
+            )
+        return [torch.tensor(0, device="cpu"), torch.empty(0), torch.tensor(length, device="cpu")]
+
+    def step_constants(self, x: Tensor) -> Tensor:
+        """What depends on sizes only: the first step computes it and hands it on in the state."""
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        return self.frequency.to(wide)
+
+    @torch.jit.export
+    def step(self, state: list[Tensor], x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Results for the next positions, one or more, and the state after them."""
+        if not isinstance(state, (list, tuple)):
+            raise TypeError(f"rotated: a state is a list of tensors, not {type(state)}")
+        if len(state) != 3:
+            raise ValueError(
+                "rotated: a state of `init_state` or `step` has 3 tensors, this one has "
+                f"{len(state)}"
+            )
+        start = int(state[0])
+        self.check(x)
+        if x.size(-2) < 1:
+            raise ValueError(
+                f"rotated: a step takes one position or more, but {x.size(-2)} are given"
+            )
+        length = int(state[2])
+        if start + x.size(-2) > length:
+            raise ValueError(
+                f"rotated: position {start + x.size(-2)} is beyond the length of the whole "
+                f"sequence, which is {length}"
+            )
+        frequency = self.step_constants(x) if is_new(state[1]) else state[1]
+        N = x.size(-2)
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        h = (x @ self.w + self.b).unflatten(-1, (self.H, self.D))
+        total = (torch.arange(N, device=x.device) + start).to(wide)
+        cos = torch.cos(frequency.unsqueeze(-1) * total).to(x.dtype)
+        product = h * self.scale.unsqueeze(-1) * cos.transpose(-2, -1).unsqueeze(-2)
+        log = torch.log(torch.full((), length, dtype=wide, device=x.device)).to(x.dtype)
+        return (
+            (product * log + self.shift).flatten(-2, -1),
+            [state[0] + x.size(-2), frequency, state[2]],
+        )

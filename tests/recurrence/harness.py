@@ -43,7 +43,7 @@ def in_pieces(
 ) -> Iterator[tuple[int, int, tuple[Tensor, ...], list[Tensor]]]:
     """Start, end, results and state of every step."""
     nodes = [pieces.inputs[node] for node in formula.inputs]
-    state = module.init_state()
+    state = module.init_state() if pieces.length is None else module.init_state(sum(lengths))
     start = 0
     for size in lengths:
         parts = [cut(n, t, pieces, start, start + size) for n, t in zip(nodes, inputs, strict=True)]

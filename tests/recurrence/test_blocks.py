@@ -211,7 +211,7 @@ NEAR = {
         X + "    y = split[N -> Y, W](x)\n    return merge[Y, W -> N](y * sum[Y](y))\n", "not causal"
     ),
     "the number of blocks": (X + "    return x * Y\n", "reads the length"),
-    "a mean of numbers of blocks": (X + "    return x * mean[Y](pos(Y))\n", "not causal"),
+    "a mean of numbers of blocks": (X + "    return x * mean[Y](pos(Y))\n", "positions that have not come"),
     "strides": (
         "attention f(x[N, D]) -> [N, D]:\n    where N = W * Y, W = 4\n"
         "    return merge[W, Y -> N](cumsum[Y](split[N -> W, Y](x)))\n",
@@ -259,15 +259,10 @@ NEAR = {
         "    return softmax[M](q @ keys^T) @ values\n",
         "not causal",
     ),
-    "a prefix and its length": (
-        PREFIX + "    keys = concat[P, N -> M](pk, k)\n    values = concat[P, N -> M](pv, v)\n"
-        "    return softmax[M](q @ keys^T / M, mask=pos(M) <= P + pos(N)) @ values\n",
-        "reads the length",
-    ),
     "all places behind a prefix": (
         PREFIX + "    keys = concat[P, N -> M](pk, k)\n    values = concat[P, N -> M](pv, v)\n"
         "    return softmax[M](q @ keys^T, mask=pos(M) <= P + pos(N)) @ values * sum[M](pos(M))\n",
-        "not causal",
+        "positions that have not come",
     ),
 }  # fmt: skip
 

@@ -9,27 +9,31 @@ import pytest
 import torch
 
 import attngraph
+from attngraph.compiler.again import Again, again
 from attngraph.compiler.facts.dependence import Dependence
 from attngraph.compiler.formula import Formula
 from attngraph.compiler.graph import Graph
 from attngraph.compiler.module import compile as build
-from attngraph.compiler.recurrence import Refusal, recurrence
+from attngraph.compiler.recurrence import Recurrence, Refusal, recurrence
 
 from ..examples.cases import EQUAL, EXAMPLES, LONG, ONE, PRIMES, Base
 from ..examples.test_examples import FORMULAS, _prepare
 from .harness import found, length, same, splits
 
-#: Causal in their inputs, but with values that depend on how long the sequence is.
-REFUSED = {
+#: Causal in their inputs, but not by a recurrence: of every piece the whole sequence is computed again.
+AGAIN = {
     "combiner_logsparse": "the length of `L` depends on that of the sequence",
-    "cosformer_attention_causal": "`N` reads the length",
     "fod_rbf_target": "position n along `N` may depend on later positions",
     "hyper_kernel": "fixes the length",
     "nprf_rpe_attention_causal": "fixes the length",
-    "sf_attention": "`N` reads the length",
-    "sigmoid_attention_causal": "`M` reads the length",
     "tcpa_mask": "`N` reads the length",
     "unified_token_mixing_conv": "fixes the length",
+}
+#: Causal by a recurrence of which a value reads how long the whole sequence is.
+TOLD = {
+    "cosformer_attention_causal": "`N` reads the length",
+    "sf_attention": "`N` reads the length",
+    "sigmoid_attention_causal": "`M` reads the length",
 }
 
 
@@ -47,7 +51,7 @@ def _is_causal(name: str) -> bool:
 
 
 CAUSAL = [name for name in FORMULAS if _is_causal(name)]
-STEPPED = [name for name in CAUSAL if name not in REFUSED]
+STEPPED = [name for name in CAUSAL if name not in AGAIN]
 #: Those with something to carry, or to count; the others call forward.
 CARRYING = [name for name in STEPPED if found(*parts(name)).graph.outputs != parts(name)[1].outputs]
 
@@ -55,19 +59,24 @@ CARRYING = [name for name in STEPPED if found(*parts(name)).graph.outputs != par
 def test_there_are_many() -> None:
     assert len(STEPPED) >= 45
     assert len(CARRYING) >= 20
-    assert REFUSED.keys() <= {*CAUSAL}
+    assert AGAIN.keys() | TOLD.keys() <= {*CAUSAL}
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_depends_on_the_length_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_length_is_told_where_a_value_reads_it(name: str) -> None:
     formula, plan = parts(name)
     for graph in (formula.graph, plan):
-        refusal = recurrence(formula, graph)
-        assert isinstance(refusal, Refusal)
-        assert REFUSED[name] in refusal.reason
-        assert refusal.culprit in formula.origins
-    call = _prepare(name, EXAMPLES[name].bases[0], EXAMPLES[name].consts[0])
-    assert not hasattr(call.module, "step")
+        pieces = recurrence(formula, graph)
+        if name in AGAIN:
+            assert isinstance(pieces, Refusal)
+            assert AGAIN[name] in pieces.reason
+            assert pieces.culprit in formula.origins
+            pieces = again(formula, pieces)
+            assert isinstance(pieces, Again)
+            assert AGAIN[name] in pieces.reason
+        else:
+            assert isinstance(pieces, Recurrence)
+            assert TOLD[name] in (pieces.told or "") if name in TOLD else pieces.told is None
 
 
 def _bases(name: str) -> list[tuple[Base, Mapping[str, int | float]]]:

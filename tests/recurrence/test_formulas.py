@@ -282,18 +282,15 @@ NEAR = {
     "a mask of one place ahead": (QKV + "    return where(pos(N) + 1 >= pos(M), q @ k^T, 0) @ v\n", "not causal"),
     "shift to the left": (X + "    return shift[N](x, by=-1)\n", "not causal"),
     "symmetric convolution": (X + "    param w[D, K]\n    return conv[N, K](x, w)\n", "not causal"),
-    "length as a number": (X + "    return x / N\n", "`N` reads the length"),
-    "logarithm of the length": (X + "    return x * log(N)\n", "`N` reads the length"),
-    "last position": (X + "    return x * (N - 1 - pos(N))\n", "reads the length"),
-    "mean of positions": (X + "    return x * mean[N](pos(N))\n", "not causal"),
+    "mean of positions": (X + "    return x * mean[N](pos(N))\n", "positions that have not come"),
     "sum over all lags": (
         X + "    y = x[N -> M]\n    lag = pos(N) - pos(M)\n"
         "    return (where(lag >= 0, x @ y^T, 0) @ y) * sum[M](exp(-abs(lag)))\n",
-        "not causal",
+        "positions that have not come",
     ),
     "normaliser of all positions": (
         QKV + "    d = sum[M](exp(-abs(pos(N) - pos(M))))\n    return (where(pos(N) >= pos(M), q @ k^T, 0) @ v) / d\n",
-        "not causal",
+        "positions that have not come",
     ),
     "keys of another length": (QKV.replace("    where M = N\n", "") + "    return (q @ k^T) @ v\n", "nothing says"),
     "a parameter for each position": (X + "    param w[N, D]\n    return cumsum[N](x * w)\n", "fixes the length"),
