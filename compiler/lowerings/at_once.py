@@ -364,6 +364,21 @@ def fused_attention(
     return out.squeeze(0) if whole else out
 
 
+def adaptive_pool(x: Tensor, places: int) -> Tensor:
+    """The mean over `places` bins that cover the last dimension.
+
+    torch's own pooling fixes the length where it is traced, and exporters write one that is right for multiples of
+    `places` only: here bins are gathered, each as many elements as the longest has.
+    """
+    length = x.size(-1)
+    bins = torch.arange(places, device=x.device)
+    first, last = bins * length // places, ((bins + 1) * length + places - 1) // places
+    rows = first.unsqueeze(-1) + torch.arange(length // places + 2, device=x.device)
+    inside = rows < last.unsqueeze(-1)
+    read = x.index_select(-1, rows.clamp(max=length - 1).flatten()).unflatten(-1, (places, length // places + 2))
+    return read.masked_fill(~inside, 0.0).sum(-1) / (last - first)
+
+
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
     """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
 

@@ -134,12 +134,13 @@ class AdaptivePool(_Pooling):
     """
 
     spelling: ClassVar[str] = "adaptive_pool"
+    kernel: ClassVar[str] = "adaptive_pool"
 
     def flops(self, result: Type, *operands: Type) -> Poly:
         return operands[0].volume() + result.volume()
 
     def along(self, emitter: Emitter, expression: ast.expr) -> ast.expr:
-        return pyast.call(emitter.helper("adaptive_pool"), expression, emitter.size(Poly.symbol(self.target)))
+        return pyast.call(emitter.helper(self.kernel), expression, emitter.size(Poly.symbol(self.target)))
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,15 @@ from torch import Tensor, nn
 
 from ..errors import CompileError
 from .base import Example, Special
+from .decompositions import aten, convolution
 from .instead import TRACED
+from .lifted import with_sizes
 from .programs import Programs, Run, Stateless, agrees, as_tuple, export, state
 
 # Inductor's patterns for attention take a scale that is made of a size for a number, that of the example: torch 2.13.
 CONFIGURATION = {"pattern_matcher": False}
+# It takes padding and the number of groups for constants too.
+TABLE = {aten.convolution.default: convolution}
 
 
 class AOTI:
@@ -32,7 +36,7 @@ class AOTI:
     files: tuple[str, ...] = ("at_once.py",)
     any_batch = False
     special: Special | None = None
-    operator = False
+    operator = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         def make(inputs: tuple[Tensor, ...]) -> Run:
@@ -61,7 +65,7 @@ def _package(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, fixed: i
     """Compile and write a package; how it runs. Errors: CompileError."""
     with _quiet(), torch.no_grad():
         try:
-            program = export(module, inputs, fixed)
+            program = with_sizes(export(module, inputs, fixed).run_decompositions(TABLE))
             torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=CONFIGURATION)
         except torch._inductor.exc.InductorError as error:
             reason = str(error).strip().partition("\n")[0]

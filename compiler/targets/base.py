@@ -37,17 +37,18 @@ class Example:
         return made(dtype=dtype or self.dtype, device=device if device is not None else self.device)
 
     def samples(self, *, batch: int = 1, dtype: torch.dtype | None = None) -> tuple[tuple[Tensor, ...], ...]:
-        """Random inputs for a comparison: of the sizes of `inputs`, and those of the batch and all free sizes doubled,
-        which may not fit."""
+        """Random inputs for a comparison: of the sizes of `inputs`, of free sizes doubled, and of odd ones with a batch
+        of one. All but the first may not fit the formula."""
         random = torch.Generator().manual_seed(0)
         found = []
         traced = self.inputs(batch=batch, dtype=dtype, device="cpu")
         device = self.device if self.device is not None else "cpu"
-        for factor in (1, 2):
+        for factor, less in ((1, 0), (2, 0), (2, 1)):
             inputs = []
             for node, ones in zip(self.formula.inputs, traced, strict=True):
-                known = (*([factor] * batch), *(1 if axis in self.formula.fixed else factor for axis in node.axes))
-                shape = [size * times for size, times in zip(ones.shape, known, strict=True)]
+                shape = [1 if less else factor * size for size in ones.shape[:batch]]
+                own = zip(node.axes, ones.shape[batch:], strict=True)
+                shape += [size if axis in self.formula.fixed else factor * size - less for axis, size in own]
                 if ones.is_floating_point() or ones.is_complex():
                     inputs.append(torch.randn(shape, generator=random, dtype=ones.dtype))
                 elif ones.dtype == torch.bool:
@@ -109,6 +110,6 @@ class Target(Protocol):
 def stand_ins(target: Target, graph: Graph) -> tuple[str, ...]:
     """What the target runs in place of algorithms of a plan, as `rule: what, and what it costs`."""
     ops = [node.op for node in graph.nodes()]
-    found = ((getattr(op, "rule", ""), getattr(op, "kernel", "")) for op in ops)
+    found = ((getattr(op, "rule", op.spelling), getattr(op, "kernel", "")) for op in ops)
     notes = (f"{rule}: {target.instead[kernel]}" for rule, kernel in found if kernel in target.instead)
     return tuple(dict.fromkeys(notes))

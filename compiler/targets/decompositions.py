@@ -1,7 +1,7 @@
-"""Operations that the ONNX exporter does not know, or only for constant arguments, in terms of those that it does.
+"""Operations that a compiler of programs does not know, or only for constant arguments, in terms of those that it does.
 
 Plain functions of the arguments of torch's operations, for `ExportedProgram.run_decompositions`; each gives way, by
-NotImplemented, where the exporter does as well.
+NotImplemented, where the compiler does as well.
 """
 
 from __future__ import annotations
@@ -84,12 +84,16 @@ def convolution(
     output_padding: Sequence[int],
     groups: Any,
 ) -> Tensor:
-    """Gathered windows times weights, where padding or the number of groups are sizes: ONNX takes constants."""
+    """Gathered windows times weights, where padding or the number of groups are sizes.
+
+    ONNX and AOTInductor take constants.
+    """
     if transposed or all(isinstance(number, int) for number in (*padding, groups)):
         return NotImplemented
     rank = len(stride)
     x = torch.nn.functional.pad(x, [side for size in reversed(padding) for side in (size, size)])
-    windows = x.unflatten(1, (groups, -1))
+    inner, outer = weight.size(1), weight.size(0) // groups
+    windows = x.unflatten(1, (groups, inner))
     for axis in range(rank):  # [..., places, ...] to [..., places out, ..., taps]
         taps = weight.size(axis - rank)
         count = (windows.size(-rank) - dilation[axis] * (taps - 1) - 1) // stride[axis] + 1
@@ -97,7 +101,7 @@ def convolution(
         rows = first + torch.arange(taps, device=x.device) * dilation[axis]
         windows = windows.index_select(-rank, rows.flatten()).unflatten(-rank, (count, taps)).movedim(-rank, -1)
     # [batch, groups, inner, places out..., taps...] and [groups, outer, inner, taps...]
-    weight = weight.unflatten(0, (groups, -1)).flatten(2)
+    weight = weight.unflatten(0, (groups, outer)).flatten(2)
     windows = windows.movedim(2, -rank - 1).flatten(-rank - 1)
     places = windows.shape[2:-1]
     out = torch.matmul(weight, windows.flatten(2, -2).mT).unflatten(-1, list(places)).flatten(1, 2)
@@ -117,8 +121,16 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     return torch.where(scaled > threshold, x, (scaled.clamp(min=0) + torch.log(1 + torch.exp(-scaled.abs()))) / beta)
 
 
-TABLE: dict[Any, Callable[..., Any]] = {
+def full(size: Sequence[Any], fill_value: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
+    """The exporter keeps the number in single precision."""
+    if dtype is None or dtype.is_complex or isinstance(fill_value, complex):
+        return NotImplemented
+    return torch.scalar_tensor(fill_value, dtype=dtype, device=options.get("device")).expand(size)
+
+
+ONNX: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: attention,
+    aten.full.default: full,
     aten.elu.default: elu,
     aten.softplus.default: softplus,
     aten.remainder.Scalar: remainder,

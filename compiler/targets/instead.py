@@ -28,6 +28,10 @@ ALL_CHUNKS = {
         "leading dimension, or values are not as wide as queries, memory for the map"
     ),
     "windowed_attention": _CHUNKS + "the last window filled up",
+    "adaptive_pool": (
+        "the elements of each bin gathered, since torch's own pooling would fix the length in a trace: the same order "
+        "of time and memory"
+    ),
 }
 
 FUNCTIONS = {

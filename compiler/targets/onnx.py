@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import operator
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import CompileError
 from .base import Example, Special
-from .decompositions import TABLE
+from .decompositions import ONNX as TABLE
 from .instead import TRACED
 from .programs import Programs, Run, agrees, export, state
 
@@ -142,6 +143,7 @@ def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> ONNXProgram:
     with _quiet(), torch.no_grad():
         exported = export(module, inputs).run_decompositions(TABLE)
         options = {"input_names": names, "custom_translation_table": _translations(), "verbose": False}
+        options["optimize"] = False  # it takes numbers up to 1e-8 for 0, and those near 1 for 1
         try:
             found = torch.onnx.export(exported, (), dynamo=True, opset_version=OPSET, **options)  # type: ignore[arg-type]
         except torch.onnx.errors.OnnxExporterError as error:
@@ -152,19 +154,62 @@ def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> ONNXProgram:
     for node in graph:
         for value in node.outputs:
             if id(value) not in given:
-                value.shape = None  # some are wrong, of spectra for one, and runtimes reuse memory by them
+                # some are wrong, of spectra and of numbers made of sizes, and runtimes go by them; they find their own
+                value.shape = value.type = None
     return found
 
 
 def _translations() -> dict[Any, Any]:
-    """Operations of torch that ONNX has and the exporter does not know."""
+    """Operations of torch that ONNX has and the exporter does not know, or gets wrong.
+
+    It rounds quotients of sizes towards 0, so that -(-N // block) is no ceiling, and keeps every number that is written
+    in the source or made of sizes in single precision.
+    """
+    from onnxscript import ir
     from onnxscript import opset18 as onnx
+
+    single, double = ir.DataType.FLOAT, ir.DataType.DOUBLE
 
     def product(x: Any, dims: Sequence[int], output_dtype: Any = None) -> Any:
         axes: Any = onnx.Constant(value_ints=list(dims))
         return onnx.ReduceProd(x, axes, keepdims=0)
 
-    return {torch.ops.prims.prod.default: product}
+    def floor_divide(x: Any, divisor: Any) -> Any:
+        return onnx.Div(onnx.Sub(x, onnx.Mod(x, divisor)), divisor)
+
+    def of_kind(x: Any, kind: Any) -> Any:
+        if isinstance(x, bool | int | float):
+            number: Any = ir.tensor(x, dtype=kind)
+            return onnx.Constant(value=number)
+        return onnx.Cast(x, to=kind)
+
+    def scalar(x: Any, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None) -> Any:
+        return of_kind(x, single if dtype is None else ir.DataType(dtype))
+
+    def real(x: Any) -> Any:
+        return of_kind(x, double)
+
+    def of_sizes(operation: Callable[[Any, Any], Any], *, always: bool = False) -> Callable[[Any, Any], Any]:
+        """always: whether the result of two whole numbers is a real one."""
+
+        def computed(x: Any, y: Any) -> Any:
+            if always or any(isinstance(z, float) or getattr(z, "dtype", None) in (single, double) for z in (x, y)):
+                x, y = real(x), real(y)
+            return operation(x, y)
+
+        return computed
+
+    return {
+        torch.ops.prims.prod.default: product,
+        torch.ops.aten.scalar_tensor.default: scalar,
+        torch.sym_float: real,
+        operator.floordiv: floor_divide,
+        operator.truediv: of_sizes(onnx.Div, always=True),
+        operator.add: of_sizes(onnx.Add),
+        operator.sub: of_sizes(onnx.Sub),
+        operator.mul: of_sizes(onnx.Mul),
+        operator.pow: of_sizes(onnx.Pow),
+    }
 
 
 def _first_line(error: BaseException) -> str:

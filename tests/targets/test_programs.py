@@ -80,10 +80,27 @@ def test_aoti_scales_scores_by_the_width_that_it_is_called_with() -> None:
 
 
 @pytest.mark.slow
-def test_aoti_gives_no_program_that_is_right_for_one_length_only() -> None:
-    """A package checks nothing of what it is called with, so that a loop of the example's length would go unnoticed."""
-    with pytest.raises(attngraph.CompileError, match="takes a size of the example for a constant"):
-        compiled(MOVING, target="aoti")
+def test_aoti_goes_through_a_sequence_of_any_length() -> None:
+    made, eager = (compiled(MOVING, target=target, dtype=torch.float64) for target in ("aoti", "eager"))
+    with torch.no_grad():
+        for shape in ((2, 5), (1, 1), (3, 4, 23)):
+            x = torch.randn(shape, dtype=torch.float64)
+            torch.testing.assert_close(made(x), eager(x))
+
+
+KERNELS = """attention kernels(x[C, N], kernel[C, W]) -> [C, N]:
+    return conv[N, W](x, kernel)
+"""
+
+
+@pytest.mark.slow
+def test_aoti_pads_and_groups_by_the_sizes_that_it_is_called_with() -> None:
+    """A kernel for each sample and channel, as wide as the call says."""
+    made, eager = (compiled(KERNELS, target=target, dtype=torch.float64) for target in ("aoti", "eager"))
+    with torch.no_grad():
+        for batch, channels, width in ((2, 3, 5), (4, 2, 3), (1, 1, 1)):
+            x, kernel = (torch.randn(batch, channels, n, dtype=torch.float64) for n in (11, width))
+            torch.testing.assert_close(made(x, kernel), eager(x, kernel))
 
 
 @pytest.mark.parametrize("target", ["onnx", "export"])
