@@ -39,10 +39,12 @@ def load_class(generated: Generated) -> type[nn.Module]:
     The class carries `source`, its text, and `inputs`, the names of forward's arguments. Instances
     can be pickled and copied; unpickling needs attngraph.
     """
-    return _load(generated.formula, generated.class_name, generated.source, generated.inputs)
+    return _load(generated.formula, generated.class_name, generated.source, generated.inputs, generated.no_step)
 
 
-def _load(formula: str, class_name: str, source: str, inputs: tuple[str, ...]) -> type[nn.Module]:
+def _load(
+    formula: str, class_name: str, source: str, inputs: tuple[str, ...], no_step: str | None = None
+) -> type[nn.Module]:
     digest = hashlib.sha256(source.encode()).hexdigest()[:16]
     name = f"attngraph_generated_{formula}_{digest}"
     module = sys.modules.get(name)
@@ -51,9 +53,23 @@ def _load(formula: str, class_name: str, source: str, inputs: tuple[str, ...]) -
         loaded: Any = getattr(module, class_name)
         loaded.source = source
         loaded.inputs = inputs
-        loaded.__reduce_ex__ = lambda self, protocol: (_blank, (formula, class_name, source, inputs), self.__dict__)
+        arguments = (formula, class_name, source, inputs, no_step)
+        loaded.__reduce_ex__ = lambda self, protocol: (_blank, arguments, self.__dict__)
+        if no_step is not None:
+            loaded.__getattr__ = _without_step(f"{formula} has no `{{}}`: {no_step}")
     found: type[nn.Module] = getattr(module, class_name)
     return found
+
+
+def _without_step(message: str) -> Any:
+    """An `__getattr__` that says why there is no `step`; `hasattr` is as false as without it."""
+
+    def get(self: nn.Module, name: str) -> Any:
+        if name in ("init_state", "step"):
+            raise AttributeError(message.format(name), name=name, obj=self)
+        return nn.Module.__getattr__(self, name)
+
+    return get
 
 
 def _import(name: str, source: str) -> ModuleType:
@@ -70,7 +86,9 @@ def _import(name: str, source: str) -> ModuleType:
     return module
 
 
-def _blank(formula: str, class_name: str, source: str, inputs: tuple[str, ...]) -> nn.Module:
+def _blank(
+    formula: str, class_name: str, source: str, inputs: tuple[str, ...], no_step: str | None = None
+) -> nn.Module:
     """An instance before its state is set, for pickle and copy."""
-    cls = _load(formula, class_name, source, inputs)
+    cls = _load(formula, class_name, source, inputs, no_step)
     return cls.__new__(cls)

@@ -35,7 +35,7 @@ class Generated:
 
     inputs: names of forward's arguments; sizes, constants: those of the constructor, constants
     with their defaults; settled: sizes that the constructor computes from them. helpers: functions
-    of the library of kernels whose text the source carries.
+    of the library of kernels whose text the source carries. no_step: why there is no `step`.
     """
 
     formula: str
@@ -47,6 +47,7 @@ class Generated:
     constants: Mapping[str, int | float]
     settled: Mapping[str, Poly]
     helpers: tuple[str, ...]
+    no_step: str | None = None
 
 
 def emit(
@@ -117,7 +118,16 @@ def emit(
         constants=dict(held.plan.constants),
         settled=dict(held.plan.settled),
         helpers=helpers,
+        no_step=_no_step(formula, pieces) if isinstance(pieces, Refusal) else None,
     )
+
+
+def _no_step(formula: Formula, refused: Refusal) -> str:
+    """The reason, with the place in the text."""
+    place = formula.origins.get(refused.culprit) if refused.culprit is not None else None
+    text = "" if place is None else f", in `{' '.join(formula.source.text[place.start : place.end].split())}`"
+    causal = "; only a causal formula has one, where no position reads later ones, as under the mask `pos(N) >= pos(M)`"
+    return f"{refused.reason}{text}{causal if refused.reason.startswith('it is not causal') else ''}"
 
 
 def _annotations(held: Holdings) -> list[str]:
