@@ -5,7 +5,7 @@ Each is exact and states why it holds. What none of them takes apart stays a fac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from .facts.ranges import Range
@@ -61,6 +61,7 @@ def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) ->
                 _mask_under_exp(node, builder)
                 or _exp_of_log(node, builder, range_of)
                 or _function_of_a_sum(node, builder)
+                or _exp_beside_a_decay(node, builder)
             )
         case Cos() | Sin():
             return _function_of_a_sum(node, builder)
@@ -96,34 +97,77 @@ def _mask_under_exp(node: Node, builder: Builder) -> Apart | None:
     return Apart(builder.make(Where(), condition, *chosen), "mask under an exponential")
 
 
-def _exp_of_log(node: Node, builder: Builder, range_of: Callable[[Node], Range]) -> Apart | None:
-    """exp(log(a) - log(b) + c) = a / b * exp(c)."""
-    logarithms: list[tuple[Node, bool]] = []
-    rest: list[tuple[Node, bool]] = []
-    stack = [(node.inputs[0], False)]
+Summand = tuple[Node, bool]  # a value, and whether it is subtracted
+
+
+def _summands(node: Node) -> list[Summand]:
+    """What a value is the sum of."""
+    found: list[Summand] = []
+    stack = [(node, False)]
     while stack:
         term, minus = stack.pop()
         match term.op:
             case Add():
-                stack += [(operand, minus) for operand in term.inputs]
+                stack += [(operand, minus) for operand in reversed(term.inputs)]
             case Subtract():
-                stack += [(term.inputs[0], minus), (term.inputs[1], not minus)]
+                stack += [(term.inputs[1], not minus), (term.inputs[0], minus)]
             case Negative():
                 stack.append((term.inputs[0], not minus))
-            case Log() if range_of(term.inputs[0]).non_negative:
-                logarithms.append((term.inputs[0], minus))
             case _:
-                rest.append((term, minus))
+                found.append((term, minus))
+    return found
+
+
+def _total(summands: Iterable[Summand], builder: Builder) -> Node | None:
+    """The sum of summands; None of none."""
+    result: Node | None = None
+    for term, minus in summands:
+        if result is None:
+            result = builder.make(Negative(), term) if minus else term
+        else:
+            result = builder.make(Subtract() if minus else Add(), result, term)
+    return result
+
+
+def _exp_of_log(node: Node, builder: Builder, range_of: Callable[[Node], Range]) -> Apart | None:
+    """exp(log(a) - log(b) + c) = a / b * exp(c)."""
+    summands = _summands(node.inputs[0])
+    logarithms = [s for s in summands if isinstance(s[0].op, Log) and range_of(s[0].inputs[0]).non_negative]
     if not logarithms:
         return None
-    result: Node | None = None
-    for term, minus in reversed(rest):
-        signed = builder.make(Negative(), term) if minus else term
-        result = signed if result is None else builder.make(Add(), result, signed)
-    result = builder.make(Literal(1.0)) if result is None else builder.make(Exp(), result)
-    for value, minus in reversed(logarithms):
-        result = builder.make(Divide() if minus else Multiply(), result, value)
+    rest = _total((s for s in summands if s not in logarithms), builder)
+    result = builder.make(Literal(1.0)) if rest is None else builder.make(Exp(), rest)
+    for value, minus in logarithms:
+        result = builder.make(Divide() if minus else Multiply(), result, value.inputs[0])
     return Apart(result, "exponential of a logarithm")
+
+
+def _exp_beside_a_decay(node: Node, builder: Builder) -> Apart | None:
+    """exp(x[n] - x[m] + a[n] + b[m]) = exp(x[n] - x[m]) * exp(a[n]) * exp(b[m]): a decay stays in one piece."""
+    summands = _summands(node.inputs[0])
+    decays: list[Summand] = []
+    rest: dict[frozenset[str], list[Summand]] = {}
+    while summands:
+        term, minus = summands.pop(0)
+        other = next((s for s in summands if s[1] is not minus and _same_elsewhere(term, s[0])), None)
+        if other is not None:
+            summands.remove(other)
+            decays += [(term, minus), other] if isinstance(other[0].op, Rename) else [other, (term, minus)]
+        elif len(term.axes) < len(node.axes):
+            rest.setdefault(frozenset(term.axes), []).append((term, minus))
+        elif not term.type.batched or _is_difference(term):
+            decays.append((term, minus))
+        else:
+            return None
+    decay = _total(decays, builder)
+    if decay is None or not rest:
+        return None
+    result = builder.make(Exp(), decay)
+    for group in rest.values():
+        exponent = _total(group, builder)
+        assert exponent is not None
+        result = builder.make(Multiply(), result, builder.make(Exp(), exponent))
+    return Apart(result, "exponential of a sum")
 
 
 def _never_bounded(node: Node, range_of: Callable[[Node], Range]) -> Node | None:
@@ -161,7 +205,10 @@ def _without_shift(node: Node, builder: Builder) -> Apart | None:
     for kept, shift in (parts, parts[::-1]) if parts is not None else ():
         if set(op.axes) <= set(kept.axes) and not set(op.axes) & set(shift.axes):
             return Apart(builder.make(replace(op), kept, *node.inputs[1:]), "shift of a softmax")
-    return None
+    total = _total((s for s in _summands(scores) if set(op.axes) & set(s[0].axes)), builder)
+    if total is None or not set(op.axes) <= set(total.axes) or len(total.axes) == len(scores.axes):
+        return None
+    return Apart(builder.make(replace(op), total, *node.inputs[1:]), "shift of a softmax")
 
 
 def _is_number(node: Node) -> bool:
@@ -198,6 +245,11 @@ def _is_difference(node: Node) -> bool:
     # in a block, both are taken at the positions of the block
     level, before = (side.inputs[0] if isinstance(side.op, Take) else side for side in node.inputs)
     return isinstance(before.op, Rename) and before.inputs[0] is level
+
+
+def _same_elsewhere(one: Node, other: Node) -> bool:
+    """Whether one of two values is the other one under another axis."""
+    return any(isinstance(a.op, Rename) and a.inputs[0] is b for a, b in ((one, other), (other, one)))
 
 
 def _split(node: Node, builder: Builder) -> tuple[Node, Node] | None:

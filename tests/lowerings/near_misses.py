@@ -205,6 +205,17 @@ DECAYS = (
         negative=("g",),
     ),
     _miss(
+        "gate_of_pairs",
+        HEADS + ", g[H, N], s[H, N, M]",
+        "where M = N",
+        "sequence N",
+        "c = cumsum[N](g)",
+        "return where(pos(N) >= pos(M), (q @ k^T) * exp(c - c[N -> M] + s), 0) @ v",
+        order="O(N^2)",
+        result="[H, N, E]",
+        negative=("g",),
+    ),
+    _miss(
         "gate_further_back",
         HEADS + ", g[H, N]",
         "where M = N",

@@ -121,6 +121,16 @@ MECHANISMS = (
         "causal scan",
     ),
     Mechanism(
+        "gated decay of weighted keys", PLAIN + ", g[N], i[M]",
+        (*TIED, LAG, "c = cumsum[N](logsigmoid(g))", "d = c - c[N -> M]", "a = q @ k^T"),
+        _each(
+            "where(lag >= 0, a * exp(d + i), 0) @ v", "(a * exp(where(lag >= 0, i + c - c[N -> M], -inf))) @ v",
+            "(a * exp(where(lag >= 0, i - (c[N -> M] - c), -inf))) @ v", "where(lag >= 0, a * exp(d) * exp(i), 0) @ v",
+            "where(lag >= 0, a * exp(c + (i - c[N -> M])), 0) @ v",
+        ),
+        "causal scan",
+    ),
+    Mechanism(
         "selective state space", "u[N, F], delta[N, F], b[N, S], c[N, S]",
         (*TIED, LAG, "param a[F, S]", "t = cumsum[N](delta)", "d = a * (t - t[N -> M])", "x = (delta * u)[N -> M]"),
         _each(
