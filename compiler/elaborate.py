@@ -183,9 +183,13 @@ class _Elaborator:
         scope, tree = self.scope, self.scope.tree
         kept = (*parameters, *buffers)
         named = (size for stored in kept for size in initial.sizes(stored.initial) if size in scope.axes)
-        fixed = tuple(dict.fromkeys((*(axis for stored in kept for axis in stored.node.axes), *named)))
-        bound = tuple(dict.fromkeys(a for node in inputs for a in node.axes if a not in fixed))
-        rest = tuple(axis for axis in scope.axes if axis not in fixed and axis not in bound)
+        carried = (*(axis for stored in kept for axis in stored.node.axes), *named)
+        fixed = tuple(dict.fromkeys(axis for axis in carried if axis not in scope.constants))
+        free = (a for node in inputs for a in node.axes)
+        bound = tuple(dict.fromkeys(axis for axis in free if axis not in fixed and axis not in scope.constants))
+        scope.size_axes_by_constants()
+        known = {*fixed, *bound, *scope.constants}
+        rest = tuple(axis for axis in scope.axes if axis not in known)
         derived = scope.derived((*fixed, *bound), rest)
         needed = {axis for node in graph for axis in node.axes}
         for node in graph:

@@ -48,7 +48,7 @@ def _unused_names(scope: Scope, used: set[str], statements: Iterable[ast.Stateme
                         scope.problem("AG502", tensor.span, name=tensor.name, what=what)
             case ast.Const(bindings):
                 for binding in bindings:
-                    if binding.name not in scope.used_constants and binding.name not in used:
+                    if binding.name not in {*scope.used_constants, *scope.axes, *used}:
                         scope.problem("AG502", binding.span, name=binding.name, what="constant")
             case ast.Assign(name):
                 if name not in used:

@@ -116,6 +116,16 @@ class Scope:
         if self._declare_name(binding.name, binding.name_span):
             self.constants[binding.name] = value
 
+    def size_axes_by_constants(self) -> None:
+        """A constant with the name of an axis is its size."""
+        for name, value in self.constants.items():
+            if name not in self.axes:
+                continue
+            if not isinstance(value, int) or value < 1:
+                self.problem("AG226", self.places[name], Label(self.axes[name], "the axis"), name=name, value=value)
+            else:
+                self.relations.append((">=", Poly.symbol(name), Poly.constant(1), self.places[name]))
+
     def _declare_fact(self, fact: ast.Fact) -> None:
         if len(self.relations) == MAX_FACTS:
             self.problem("AG006", self.tree.name_span, limit=MAX_FACTS, what="facts about sizes")

@@ -254,6 +254,12 @@ CODES: dict[str, Code] = {
     "AG225": Code(
         "long-scan", "error", "the scan over `{axis}` takes {steps} steps, one after the other; the limit is {limit}"
     ),
+    "AG226": Code(
+        "constant-as-axis",
+        "error",
+        "the constant `{name}` sizes the axis of its name, so it must be a whole number from 1 on, but it is {value}",
+        "give one of the two another name",
+    ),
     "AG260": Code(
         "duplicate-formula", "error", "there are two formulas called `{name}`", "give one of them another name"
     ),

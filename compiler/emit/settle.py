@@ -59,7 +59,7 @@ def plan_sizes(formula: Formula) -> SizePlan:
     sources: dict[str, tuple[Node, int]] = {}
     for node in formula.inputs:
         for index, axis in enumerate(node.axes):
-            if axis not in settled and axis not in formula.fixed:
+            if axis not in settled and axis not in known:
                 sources.setdefault(axis, (node, index - len(node.axes)))
     building: list[Relation] = []
     calling: list[Relation] = []
