@@ -310,8 +310,8 @@ class _AtAll:
             value = total(value, make(Contraction((inner,), kept), reading, before), self.builder)
         if {*value.axes} != {axis, *batch, *outer}:
             value = make(Broadcast((axis, *batch, *outer)), value)
-        levels = () if sums.rate is None else (sums.level, sums.level_before)
-        added = make(CausalFeedback(axis, inner, batch, outer), reading, direction, value, *levels)
+        gates = () if sums.rate is None else (self._along(sums.rate),)
+        added = make(CausalFeedback(axis, inner, batch, outer), reading, direction, value, *gates)
         return make(Multiply(), direction, added)
 
     def _culprit(self, update: Update) -> Node:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .graph import Builder, Node, topological
 from .lowerings.additive import FUNCTIONS, SumOfPairs
-from .lowerings.causal import CausalScan, GatedPrefix, RunningLevel
+from .lowerings.causal import CausalScan, GatedPrefix
 from .lowerings.feedback import CausalFeedback
 from .lowerings.fused import FusedSoftmax
 from .lowerings.linear import LinearRecurrence
@@ -81,7 +81,7 @@ def _causal_scan(node: Node, operands: list[Node], builder: Builder) -> Node:
     if op.kernel == "decayed_scan":
         weight = _decay(operands[3], make(Maximum(), lag, make(Literal(0))), builder)
     elif op.kernel == "gated_scan":
-        weight = make(Exp(), make(Subtract(), operands[3], make(Rename(op.query, op.key), operands[3])))
+        weight = _gated(operands[3], op.query, op.key, builder)
     seen = make(GreaterEqual(), lag, make(Literal(op.offset)))
     weight = make(Where(), seen, weight, make(Literal(0.0)))
     axes = (op.key, *op.inner)
@@ -98,17 +98,18 @@ def _decay(rate: Node, lag: Node, builder: Builder) -> Node:
     return builder.make(Exp(), builder.make(Multiply(), rate, lag))
 
 
-def _running_level(node: Node, operands: list[Node], builder: Builder) -> Node:
-    assert isinstance(node.op, RunningLevel)
-    return builder.make(CumulativeSum(node.op.axis), operands[0])
+def _gated(gates: Node, query: str, key: str, builder: Builder) -> Node:
+    """exp(gates[key + 1] + ... + gates[query])."""
+    level = builder.make(CumulativeSum(query), gates)
+    return builder.make(Exp(), builder.make(Subtract(), level, builder.make(Rename(query, key), level)))
 
 
 def _gated_prefix(node: Node, operands: list[Node], builder: Builder) -> Node:
     op = node.op
     assert isinstance(op, GatedPrefix)
     make = builder.make
-    value, level = operands
-    weight = make(Exp(), make(Subtract(), level, make(Rename(op.query, op.key), level)))
+    value, gates = operands
+    weight = _gated(gates, op.query, op.key, builder)
     seen = make(GreaterEqual(), _lag(builder, op.query, op.key), make(Literal(op.offset)))
     return _sum(builder, make(Multiply(), make(Where(), seen, weight, make(Literal(0.0))), value), (op.key,))
 
@@ -238,16 +239,16 @@ def _causal_feedback(node: Node, operands: list[Node], builder: Builder) -> Node
     op = node.op
     assert isinstance(op, CausalFeedback)
     make = builder.make
-    names = ("reading", "direction", "value", "level", "earlier")[: len(operands)]
+    names = ("reading", "direction", "value", "gate")[: len(operands)]
     features = (*op.batch, op.inner, *op.outer)
     state = make(Argument("sums", node.type.kind, features, node.type.batched))
     given: list[Node] = []
     for name, operand in zip(names, operands, strict=True):
         axes = tuple(axis for axis in operand.axes if axis != op.axis)
         given.append(make(Argument(name, operand.type.kind, axes, operand.type.batched)))
-    reading, direction, value, *levels = given
+    reading, direction, value, *gates = given
     added = make(Add(), value, make(Sum((op.inner,)), make(Multiply(), reading, state)))
-    kept = make(Multiply(), make(Exp(), make(Subtract(), *levels)), state) if levels else state
+    kept = make(Multiply(), make(Exp(), *gates), state) if gates else state
     after = make(Add(), kept, make(Multiply(), direction, added))
     step = Region((state, *given), (_laid_out(after, state, builder), added))
     start = make(Broadcast(features), make(Literal(0.0)))
@@ -258,7 +259,6 @@ def _causal_feedback(node: Node, operands: list[Node], builder: Builder) -> Node
 
 _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     CausalScan: _causal_scan,
-    RunningLevel: _running_level,
     GatedPrefix: _gated_prefix,
     PolynomialScan: _polynomial,
     PolynomialSum: _polynomial,

@@ -243,8 +243,8 @@ def _is_difference(node: Node) -> bool:
     if not isinstance(node.op, Subtract):
         return False
     # in a block, both are taken at the positions of the block
-    level, before = (side.inputs[0] if isinstance(side.op, Take) else side for side in node.inputs)
-    return isinstance(before.op, Rename) and before.inputs[0] is level
+    sides = [side.inputs[0] if isinstance(side.op, Take) else side for side in node.inputs]
+    return any(isinstance(a.op, Rename) and a.inputs[0] is b for a, b in (sides, sides[::-1]))
 
 
 def _same_elsewhere(one: Node, other: Node) -> bool:

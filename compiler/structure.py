@@ -293,14 +293,21 @@ def lag_coefficient(node: Node, later: str, earlier: str, builder: Builder) -> N
     return None
 
 
+def _is_renamed(node: Node, source: Node, later: str, earlier: str) -> bool:
+    """Whether a value is another one at the earlier position."""
+    op = node.op
+    return isinstance(op, Rename) and (op.source, op.target) == (later, earlier) and node.inputs[0] is source
+
+
 def gate_level(node: Node, later: str, earlier: str, builder: Builder) -> Node | None:
     """x with node = x[later] - x[later -> earlier]: a difference of one value at two positions."""
     match node.op:
         case Subtract():
             level, before = node.inputs
-            renamed = before.op
-            if isinstance(renamed, Rename) and (renamed.source, renamed.target) == (later, earlier):
-                return level if before.inputs[0] is level else None
+            if _is_renamed(before, level, later, earlier):
+                return level
+            if _is_renamed(level, before, later, earlier):
+                return builder.make(Negative(), before)
         case Negative():
             inner = gate_level(node.inputs[0], later, earlier, builder)
             return None if inner is None else builder.make(Negative(), inner)

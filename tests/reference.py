@@ -810,7 +810,7 @@ def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axe
         rate = operands[3].over((*op.batch, op.query, op.key))
         weight = np.where(lag >= op.offset, np.exp(rate * np.maximum(lag, 0)), 0.0)
     elif op.kernel == "gated_scan":
-        level = operands[3]
+        level = _level(operands[3], op.query)
         later, earlier = level.over((*op.batch, op.query, op.key)), _at_key(level, op.query, op.key, op.batch)
         weight = np.where(lag >= op.offset, np.exp(np.where(lag >= 0, later - earlier, 0.0)), 0.0)
     weights = Named(np.broadcast_to(weight, weight.shape), (*op.batch, op.query, op.key)[-weight.ndim :])
@@ -823,15 +823,14 @@ def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axe
     return Named(full, (*op.batch, op.query, *op.outer))
 
 
-@means(causal.RunningLevel)
-def _running_level(op: causal.RunningLevel, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
-    [gates] = operands
-    return Named(gates.array.cumsum(axes.index(op.axis)), axes)
+def _level(gates: Named, axis: str) -> Named:
+    """The running sum of the logarithms of gates."""
+    return Named(gates.array.cumsum(gates.axes.index(axis)), gates.axes)
 
 
 @means(causal.GatedPrefix)
 def _gated_prefix(op: causal.GatedPrefix, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
-    value, level = operands
+    value, level = operands[0], _level(operands[1], op.query)
     whole = (op.query, op.key, *op.features)
     lag = _lag(sizes[op.query]).reshape(sizes[op.query], sizes[op.key], *([1] * len(op.features)))
     earlier = Named(level.array, tuple(op.key if axis == op.query else axis for axis in level.axes))
@@ -1017,12 +1016,12 @@ def _causal_feedback(op: feedback.CausalFeedback, sizes: Sizes, operands: list[N
     reading, direction = (np.broadcast_to(o.over(narrow), shape) for o in operands[:2])
     out = np.array(np.broadcast_to(operands[2].over(whole), tuple(sizes[axis] for axis in whole)))
     out = out.astype(np.result_type(out.dtype, np.float64))
-    levels = [np.broadcast_to(o.over((op.axis, *op.batch)), shape[:-1]) for o in operands[3:]]
+    gates = [np.broadcast_to(o.over((op.axis, *op.batch)), shape[:-1]) for o in operands[3:]]
     for n in range(shape[0]):
         for m in range(n):
             weight = (reading[n] * direction[m]).sum(-1)
-            if levels:
-                weight = weight * np.exp(levels[1][n] - levels[0][m])
+            for gate in gates:
+                weight = weight * np.exp(gate[m + 1 : n].sum(0))
             out[n] += weight.reshape(weight.shape + (1,) * len(op.outer)) * out[m]
     return Named(out, whole)
 

@@ -32,31 +32,46 @@ def since_previous(level: Tensor, ends: Tensor) -> Tensor:
     return (level - previous).masked_fill((group == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
 
 
-def carried_by_pairs(update: Tensor, level: Tensor) -> Tensor:
+def carried_by_pairs(update: Tensor, steps: Tensor) -> Tensor:
     """`carried`, every pair of steps by itself: time C * C * X."""
     step = torch.arange(update.size(-2), device=update.device)
-    before = level.index_select(-2, (step - 1).clamp(min=0))
-    difference = before.unsqueeze(-2) - level.unsqueeze(-3)
-    weight = torch.exp(difference.masked_fill((step.unsqueeze(-1) <= step).unsqueeze(-1), -float("inf")))
-    if level.size(-1) == 1:
+    since = (step.unsqueeze(-1) - 1 > step).unsqueeze(-1)
+    before = steps.index_select(-2, (step - 1).clamp(min=0)).unsqueeze(-2)
+    passed = torch.cumsum(torch.where(since, before, 0.0), -3)  # of every pair the steps between, and of no others
+    weight = torch.exp(passed.masked_fill((step.unsqueeze(-1) <= step).unsqueeze(-1), -float("inf")))
+    if steps.size(-1) == 1:
         return torch.matmul(weight.squeeze(-1), update)
     return (weight * update.unsqueeze(-3)).sum(-2)
 
 
-def carried(update: Tensor, level: Tensor) -> Tensor:
-    """out[j] = sum over i < j of exp(level[j - 1] - level[i]) update[i], for [..., C, X] and [..., C, 1 or X].
+def carried(update: Tensor, steps: Tensor) -> Tensor:
+    """out[j] = sum over i < j of exp(steps[i + 1] + ... + steps[j - 1]) update[i]; [..., C, X] and [..., C, 1 or X].
 
-    Steps in groups of 16: pairs inside a group, and pairs of groups; time C * (16 + C / 256) * X. Where the
-    level never rises, no exponent is above 0.
+    Steps in groups of 16: pairs inside a group, and pairs of groups; time C * (16 + C / 256) * X. Where no step is
+    above 0, no exponent is.
     """
     count = update.size(-2)
-    inner, levels = in_chunks(update, 16), in_chunks(level, 16)
+    inner, some = in_chunks(update, 16), in_chunks(steps, 16)
+    levels = torch.cumsum(some, -2)
     ends = levels[..., -1:, :]
     groups = (torch.exp(ends - levels) * inner).sum(-2)
     outer = carried_by_pairs(groups, ends.squeeze(-2)).unsqueeze(-2)
-    # a group begins where the one before it ends
-    before = torch.cat([torch.zeros_like(ends), since_previous(levels, ends.squeeze(-2))[..., :-1, :]], -2)
-    return (carried_by_pairs(inner, levels) + torch.exp(before) * outer).flatten(-3, -2)[..., :count, :]
+    return (carried_by_pairs(inner, some) + torch.exp(since_start(levels)) * outer).flatten(-3, -2)[..., :count, :]
+
+
+def since_start(levels: Tensor) -> Tensor:
+    """The running sums of chunks, [..., C, X], up to the position before."""
+    return torch.cat([torch.zeros_like(levels[..., :1, :]), levels[..., :-1, :]], -2)
+
+
+def gates_in_chunks(gates: Tensor, chunk: int) -> Tensor:
+    """The running sums of logarithms of gates inside chunks: [..., N, X] as [..., chunks, chunk, X].
+
+    The first gate of all is not looked at. A gate of 0 is one whose exponential is 0.
+    """
+    gates = gates.clamp(min=-746.0 if gates.dtype == torch.float64 else -105.0)
+    begins = torch.arange(gates.size(-2), device=gates.device) == 0
+    return torch.cumsum(in_chunks(gates.masked_fill(begins.unsqueeze(-1), 0.0), chunk), -2)
 
 
 def in_rows(out: Tensor, normalise: bool, length: int) -> Tensor:
@@ -93,39 +108,39 @@ def decayed_scan(
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
     if normalise:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
-    rate = rate.to(wide).unsqueeze(-1).unsqueeze(-1)
+    # the logarithm of 0 is one whose exponential is 0: infinity times a lag of 0 is no number
+    rate = rate.to(wide).clamp(min=-746.0 if wide == torch.float64 else -105.0).unsqueeze(-1).unsqueeze(-1)
     rates = rate.unsqueeze(-1)
     position = torch.arange(chunk, device=query.device)
     lag = position.unsqueeze(-1) - position
     decay = torch.exp(rates * lag.clamp(min=0)).masked_fill(lag < offset, 0.0)
     late = k.to(wide) * torch.exp(rates * (chunk - 1 - position).unsqueeze(-1))
     update = torch.matmul(late.mT, v)
-    end = rate * (chunk * (torch.arange(q.size(-3), device=query.device) + 1)).unsqueeze(-1)
-    state = carried(update.flatten(-2), end).unflatten(-1, (update.size(-2), update.size(-1)))
+    steps = (rate * chunk).expand((*rate.shape[:-2], q.size(-3), 1))
+    state = carried(update.flatten(-2), steps).unflatten(-1, (update.size(-2), update.size(-1)))
     early = q.to(wide) * torch.exp(rates * (position + 1).unsqueeze(-1))
     out = torch.matmul(torch.matmul(q, k.mT) * decay, v) + torch.matmul(early, state)
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 
 def gated_scan(
-    query: Tensor, key: Tensor, value: Tensor, level: Tensor, offset: int, normalise: bool, chunk: int
+    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, normalise: bool, chunk: int
 ) -> Tensor:
-    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) (query[n] . key[m]) value[m].
+    """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) (query[n] . key[m]) value[m].
 
-    level: [..., N], the running sum of the logarithms of the gates. normalise: divided by the same sum
-    without the value.
+    gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
     if normalise:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
-    c = in_chunks(level.to(wide).unsqueeze(-1), chunk)
+    c = gates_in_chunks(gates.to(wide).unsqueeze(-1), chunk)
     end = c[..., -1:, :]
     position = torch.arange(chunk, device=query.device)
     difference = (c - c.mT).masked_fill(position.unsqueeze(-1) - position < offset, -float("inf"))
     update = torch.matmul((k.to(wide) * torch.exp(end - c)).mT, v)
     state = carried(update.flatten(-2), end.squeeze(-2)).unflatten(-1, (update.size(-2), update.size(-1)))
-    early = q.to(wide) * torch.exp(since_previous(c, end.squeeze(-2)))
+    early = q.to(wide) * torch.exp(c)
     out = torch.matmul(torch.matmul(q, k.mT) * torch.exp(difference), v) + torch.matmul(early, state)
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
@@ -144,18 +159,19 @@ def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
     position = torch.arange(chunk, device=value.device)
     weight = torch.exp((s.mT + c).masked_fill(position > position.unsqueeze(-1), -float("inf")))
     update = torch.matmul(torch.exp(s + end).mT, v)
-    state = carried(update.squeeze(-2), end.squeeze(-2)).unsqueeze(-2)
+    steps = since_previous(end, end.squeeze(-2)).squeeze(-2)
+    state = carried(update.squeeze(-2), steps).unsqueeze(-2)
     out = torch.matmul(weight, v) + torch.exp(since_previous(c, end.squeeze(-2))) * state
     return in_rows(out, True, value.size(-2)).to(value.dtype)
 
 
-def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tensor:
-    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) value[m], element by element.
+def gated_prefix(value: Tensor, gates: Tensor, offset: int, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) value[m], element by element.
 
-    value, level: [..., N, E].
+    value, gates: [..., N, E].
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    v, c = in_chunks(value, chunk).to(wide), in_chunks(level.to(wide), chunk)
+    v, c = in_chunks(value, chunk).to(wide), gates_in_chunks(gates.to(wide), chunk)
     end = c[..., -1:, :]
     position = torch.arange(chunk, device=value.device)
     hidden = (position.unsqueeze(-1) - position < offset).unsqueeze(-1)
@@ -163,7 +179,7 @@ def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tenso
     inside = (torch.exp(difference) * v.unsqueeze(-3)).sum(-2)
     update = (torch.exp(end - c) * v).sum(-2)
     state = carried(update, end.squeeze(-2)).unsqueeze(-2)
-    out = inside + torch.exp(since_previous(c, end.squeeze(-2))) * state
+    out = inside + torch.exp(c) * state
     return in_rows(out, False, value.size(-2)).to(value.dtype)
 
 
@@ -300,26 +316,23 @@ def affine_states(matrix: Tensor, offset: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(last[..., :1, :, :]), last[..., :-1, :, :]], -3)
 
 
-def causal_feedback(
-    reading: Tensor, direction: Tensor, value: Tensor, level: Tensor | None, before: Tensor | None, chunk: int
-) -> Tensor:
+def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, chunk: int) -> Tensor:
     """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
 
-    level, before: [..., N]; the weight is exp(before[n] - level[m]), or 1 without them. Every chunk is a linear
+    gates: [..., N]; the weight is exp(gates[m + 1] + ... + gates[n - 1]), or 1 without them. Every chunk is a linear
     function of the state before it, which its rows are solved for one after the other in all chunks together; chunks
     of 16.
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    ends = torch.zeros_like(value[..., :1], dtype=wide) if level is None else level.to(wide).unsqueeze(-1)
-    starts = ends if before is None else before.to(wide).unsqueeze(-1)
+    steps = torch.zeros_like(value[..., :1], dtype=wide) if gates is None else gates.to(wide).unsqueeze(-1)
     columns = value.size(-1)
     w, u = in_chunks(reading.to(wide), 16), in_chunks(direction.to(wide), 16)
-    x, c, b = in_chunks(value.to(wide), 16), in_chunks(ends, 16), in_chunks(starts, 16)
-    end = c[..., -1:, :]
+    x, c = in_chunks(value.to(wide), 16), gates_in_chunks(steps, 16)
+    b, end = since_start(c), c[..., -1:, :]
     position = torch.arange(16, device=value.device)
     difference = (b - c.mT).masked_fill(position.unsqueeze(-1) <= position, -float("inf"))
     inside = torch.matmul(w, u.mT) * torch.exp(difference)
-    early = w * torch.exp(since_previous(b, end.squeeze(-2)))
+    early = w * torch.exp(b)
     leading = torch.broadcast_tensors(x[..., :1], early[..., :1], inside[..., :1])[0].shape[:-1]
     both = torch.cat([x.expand(leading + x.shape[-1:]), early.expand(leading + early.shape[-1:])], -1)
     rows = [both[..., :1, :]]
@@ -329,10 +342,7 @@ def causal_feedback(
     solved = torch.cat(rows, -2)
     late = (u * torch.exp(end - c)).mT
     one = torch.eye(w.size(-1), dtype=wide, device=value.device)
-    group = torch.arange(end.size(-3), device=value.device)
-    previous = end.index_select(-3, (group - 1).clamp(min=0))
-    previous = previous.masked_fill((group == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
-    step = torch.matmul(late, solved[..., columns:]) + torch.exp(end - previous) * one
+    step = torch.matmul(late, solved[..., columns:]) + torch.exp(end) * one
     state = affine_states(step, torch.matmul(late, solved[..., :columns]))
     out = solved[..., :columns] + torch.matmul(solved[..., columns:], state)
     return in_rows(out, False, value.size(-2)).to(value.dtype)

@@ -15,14 +15,14 @@ from .. import pyast
 from ..facts.ranges import ranges
 from ..graph import Builder, Node
 from ..normal import Factor
-from ..ops.arithmetic import Divide, Multiply, Negative, Power
+from ..ops.arithmetic import Add, Divide, Multiply, Negative, Power, Subtract
 from ..ops.base import Carried, Continuation, Emitter, Operand
 from ..ops.contraction import Contraction
 from ..ops.cumulative import CumulativeSum
-from ..ops.emission import as_tensor, dimension
+from ..ops.emission import as_tensor
 from ..ops.functions import Exp, Log
 from ..ops.layout import Broadcast, Rename
-from ..ops.leaves import Literal
+from ..ops.leaves import Literal, Position
 from ..ops.logic import Where
 from ..ops.selection import Shift
 from ..sizes import Poly, Truth
@@ -41,7 +41,7 @@ class CausalScan(Lowering):
 
     Formula: `out[n, e] = sum over m <= n - offset, f of weight[n, m] * q[n, f] * k[m, f] * v[m, e]`, where
     the weight is 1 (kernel `causal_scan`), `exp(rate * (n - m))` (`decayed_scan`) or
-    `exp(level[n] - level[m])` (`gated_scan`).
+    `exp(gates[m + 1] + ... + gates[n])` (`gated_scan`, of logarithms of gates).
 
     Where `normalise`, the sum is divided by the same sum without the value.
 
@@ -81,7 +81,7 @@ class CausalScan(Lowering):
         return result.volume() + Poly.volume(self.batch) * (chunk * CHUNK + state)  # the chunks are joined at the end
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
-        return result.kind if index < 3 else None  # rates and levels keep their precision
+        return result.kind if index < 3 else None  # rates and gates keep their precision
 
     def follows(self) -> Mapping[str, str]:
         return {self.query: self.query, self.key: self.query}
@@ -90,8 +90,6 @@ class CausalScan(Lowering):
         batch, features, one = tuple(map(Poly.symbol, self.batch)), Poly.volume(self.inner), Poly.constant(1)
         decayed = "" if self.kernel == "causal_scan" else ", decayed up to the last position"
         found = [Carried(f"the sum of key times value{decayed}", (*batch, features, Poly.volume(self.outer)))]
-        if self.kernel == "gated_scan":
-            found.append(Carried("the level at the last position", (*batch, one, one)))
         if self.normalise:
             found.append(Carried(f"the sum of the keys{decayed}", (*batch, features, one)))
         return tuple(found)
@@ -120,7 +118,7 @@ class CausalScan(Lowering):
         return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.outer))
 
     def _arguments(self, emitter: Emitter, operands: Sequence[Operand]) -> list[ast.expr]:
-        """Query, key and value as matrices, and the level of gates."""
+        """Query, key and value as matrices, and the gates."""
         query, key, value, *rest = operands
         arguments = [
             self._matrix(emitter, query, self.query, self.inner),
@@ -141,7 +139,10 @@ class CausalScan(Lowering):
 
 @dataclass(frozen=True)
 class Weight:
-    """What couples two positions: a mask n - m >= offset, and a decay besides."""
+    """What couples two positions: a mask n - m >= offset, and a decay besides.
+
+    rate: the logarithm of the decay, of one step or, in `gated_scan`, of the step to each position.
+    """
 
     offset: int
     kernel: str = "causal_scan"
@@ -187,6 +188,9 @@ def match(request: Request) -> Node | str:
     key = product(keys, own & set(_axes(keys)))
     value = product(values, own & set(_axes(values)))
     query, key, value = _at(query, n, builder), _at(key, m, builder), _at(value, m, builder)
+    rate: tuple[Node, ...] = ()
+    if weight.rate is not None:
+        rate = (_at(weight.rate, n, builder) if weight.kernel == "gated_scan" else weight.rate,)
     if weight.kernel == "causal_scan" and weight.offset == 0 and not (inner and outer):
         # one side has no features of its own: a running sum of the other is all that is needed
         running = builder.make(CumulativeSum(m), _at(product(right, own & set(_axes(right))), m, builder))
@@ -194,7 +198,7 @@ def match(request: Request) -> Node | str:
     batch = tuple(
         dict.fromkeys(
             axis
-            for node in (query, key, value, *((weight.rate,) if weight.rate is not None else ()))
+            for node in (query, key, value, *rate)
             for axis in node.axes
             if axis not in (n, m, *inner, *outer)
         )
@@ -207,7 +211,7 @@ def match(request: Request) -> Node | str:
             waited = builder.make(Exp(), builder.make(Multiply(), weight.rate, builder.make(Literal(far))))
             query = product([Factor(query), Factor(waited)], frozenset())
     op = CausalScan(weight.kernel, n, m, inner, outer, batch, min(weight.offset, 1))
-    return builder.make(op, query, key, value, *((weight.rate,) if weight.rate is not None else ()))
+    return builder.make(op, query, key, value, *rate)
 
 
 def _element_by_element(
@@ -230,9 +234,10 @@ def _element_by_element(
 
 @dataclass(frozen=True)
 class GatedPrefix(Lowering):
-    """gated_prefix(x, level): decayed sums over earlier positions, every element with a decay of its own.
+    """gated_prefix(x, gates): decayed sums over earlier positions, every element with a decay of its own.
 
-    Formula: `out[n, e] = sum over m <= n - offset of exp(level[n, e] - level[m, e]) * x[m, e]`.
+    Formula: `out[n, e] = sum over m <= n - offset of exp(gates[m + 1, e] + ... + gates[n, e]) * x[m, e]`, of logarithms
+    of gates.
 
     The recurrence of Gu, Dao, Mamba, 2023, with a diagonal state matrix.
     """
@@ -243,7 +248,7 @@ class GatedPrefix(Lowering):
         "element by element"
     )
     chunked: ClassVar[bool] = True
-    operands: ClassVar[tuple[str, ...]] = ("x", "level")
+    operands: ClassVar[tuple[str, ...]] = ("x", "gates")
     separable: ClassVar[bool] = True
     kernel: ClassVar[str] = "gated_prefix"
     query: str
@@ -269,7 +274,7 @@ class GatedPrefix(Lowering):
 
     def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
         shape = (Poly.constant(1), Poly.volume(self.features))
-        return Carried("the sum, decayed up to the last position", shape), Carried("the level there", shape)
+        return (Carried("the sum, decayed up to the last position", shape),)
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         return unflattened(emitter, self._scan(emitter, self.kernel, operands, ()), self.features)
@@ -345,7 +350,7 @@ def _decay(
         if rate is not None:
             return "decayed_scan", rate
         level = gate_level(exponent, n, m, builder)
-        return ("gated_scan", _in_full(level, n, builder)) if level is not None else None
+        return ("gated_scan", _gates(level, n, builder)) if level is not None else None
     if isinstance(node.op, Power):
         base, exponent = node.inputs
         times = lag_coefficient(exponent, n, m, builder)
@@ -356,35 +361,35 @@ def _decay(
     return None
 
 
-def _in_full(level: Node, axis: str, builder: Builder) -> Node:
-    """The level with its running sum in full precision: a long sum of gates has few digits left in half."""
-    match level.op:
-        case CumulativeSum(along) if along == axis:
-            return builder.make(RunningLevel(axis), *level.inputs)
-        case Multiply() | Divide() | Negative():
-            operands = [_in_full(o, axis, builder) if axis in o.axes else o for o in level.inputs]
-            return builder.make(level.op, *operands)
-    return level
+def _gates(level: Node, axis: str, builder: Builder) -> Node:
+    """What a level, as a running sum of logarithms of gates, rises by at each position; at the first position anything.
 
-
-@dataclass(frozen=True)
-class RunningLevel(CumulativeSum):
-    """running_level(g): the running sum of the logarithms of gates, in float32 at least.
-
-    Formula: `out[n] = sum over j <= n of g[j]`.
-
-    A level grows with the position, and decays are exponentials of differences of levels: rounded to half
-    precision, a level of 30 would spoil the first digit of each decay.
+    A level grows with the sequence, and differences of large numbers have few digits left. Where it is made of running
+    sums, its rises are what is summed.
     """
+    found = _rises(level, axis, builder)
+    return found or builder.make(Subtract(), level, builder.make(Shift(axis, Poly.constant(1)), level))
 
-    family: ClassVar[str] = "lowerings"
-    kernel: ClassVar[str] = "running_level"
-    onward: ClassVar[str] = "running_level_from"
 
-    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
-        [gates] = operands
-        along = pyast.constant(dimension(gates.type.axes, self.axis))
-        return pyast.call(emitter.helper(self.kernel), gates.expression, along)
+def _rises(level: Node, axis: str, builder: Builder) -> Node | None:
+    """The rises of a level without a difference of levels."""
+    if axis not in level.axes:
+        return builder.make(Literal(0.0))
+    match level.op:
+        case CumulativeSum(along) if along == axis and level.inputs[0].type.kind is not Kind.BOOL:
+            return level.inputs[0]
+        case Position():
+            return builder.make(Literal(1.0))
+        case Add() | Subtract() | Negative():
+            operands = [_rises(operand, axis, builder) for operand in level.inputs]
+        case Multiply() | Divide() if sum(axis in operand.axes for operand in level.inputs) == 1:
+            if isinstance(level.op, Divide) and axis in level.inputs[1].axes:
+                return None
+            operands = [_rises(o, axis, builder) if axis in o.axes else o for o in level.inputs]
+        case _:
+            return None
+    known = [operand for operand in operands if operand is not None]
+    return builder.make(level.op, *known) if len(known) == len(operands) else None
 
 
 def _is(node: Node, value: float) -> bool:

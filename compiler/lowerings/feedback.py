@@ -18,10 +18,10 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class CausalFeedback(Lowering):
-    """causal_feedback(reading, direction, x, level, before): values that read the sums of themselves so far.
+    """causal_feedback(reading, direction, x, gates): values that read the sums of themselves so far.
 
     Formula: `out[n, e] = x[n, e] + sum over m < n, f of weight[n, m] * reading[n, f] * direction[m, f] * out[m, e]`,
-    where the weight is 1, or `exp(before[n] - level[m])`.
+    where the weight is 1, or `exp(gates[m + 1] + ... + gates[n - 1])`, of logarithms of gates.
 
     With `x = beta * v`, `reading = -beta * k` and `direction = k` these are the corrections of the delta rule. Inside
     a chunk the system is solved; between chunks the sums are carried. Yang et al., Parallelizing Linear Transformers
@@ -35,7 +35,7 @@ class CausalFeedback(Lowering):
     )
     chunked: ClassVar[bool] = True
     operands: ClassVar[tuple[str, ...]] = ("reading", "direction", "x")
-    optional: ClassVar[tuple[str, ...]] = ("level", "before")
+    optional: ClassVar[tuple[str, ...]] = ("gates",)
     kernel: ClassVar[str] = "causal_feedback"
     axis: str
     inner: str
@@ -57,16 +57,14 @@ class CausalFeedback(Lowering):
         return result.volume() + Poly.volume(self.batch) * (chunk * CHUNK + features * values)
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
-        return result.kind if index < 3 else None  # levels keep their precision
+        return result.kind if index < 3 else None  # gates keep their precision
 
     def follows(self) -> Mapping[str, str]:
         return {self.axis: self.axis}
 
     def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
-        batch, ones = map(Poly.symbol, self.batch), (Poly.constant(1), Poly.constant(1))
-        shape = (*batch, Poly.symbol(self.inner), Poly.volume(self.outer))
-        sums = Carried("the sum of what was added, decayed up to the last position", shape)
-        return sums, Carried("the level there", (*map(Poly.symbol, self.batch), *ones))
+        shape = (*map(Poly.symbol, self.batch), Poly.symbol(self.inner), Poly.volume(self.outer))
+        return (Carried("the sum of what was added, decayed up to the last position", shape),)
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         return self._laid_out(emitter, pyast.call(emitter.helper(self.kernel), *self._arguments(emitter, operands, ())))
@@ -88,7 +86,7 @@ class CausalFeedback(Lowering):
     def _arguments(
         self, emitter: Emitter, operands: Sequence[Operand], state: Sequence[ast.expr]
     ) -> list[ast.expr]:
-        reading, direction, x, *levels = operands
+        reading, direction, x, *gates = operands
         rows = (*self.batch, self.axis)
         found = [emitter.align(operand, (*rows, self.inner)) for operand in (reading, direction)]
         value = emitter.align(x, (*rows, *self.outer))
@@ -97,5 +95,5 @@ class CausalFeedback(Lowering):
         elif len(self.outer) > 1:
             value = pyast.method(value, "flatten", -len(self.outer))
         found.append(value)
-        found += [emitter.align(level, rows) for level in levels] or [pyast.constant(None)] * 2
+        found += [emitter.align(each, rows) for each in gates] or [pyast.constant(None)]
         return [*found, *state, pyast.constant(CHUNK)]

@@ -17,14 +17,11 @@ from ..graph import Builder, Graph, Node
 from ..ops.arithmetic import Multiply, Negative
 from ..ops.base import Emitter, Operand
 from ..ops.contraction import Contraction
-from ..ops.cumulative import CumulativeSum
 from ..ops.emission import as_tensor
 from ..ops.functions import Exp, Log, LogSigmoid, Sigmoid
 from ..ops.layout import Rename, Reorder
 from ..ops.leaves import Literal
-from ..ops.selection import Shift
 from ..scan import Scan
-from ..sizes import Poly
 from ..types import Kind, Type
 from .causal import CHUNK, ELEMENT_CHUNK, CausalScan, GatedPrefix
 from .feedback import CausalFeedback
@@ -187,8 +184,8 @@ def _feature_gated(node: Node, prefix: Node, readers: Mapping[Node, Sequence[Nod
     assert isinstance(op, Contraction)
     assert isinstance(sums, GatedPrefix)
     [query] = [operand for operand in node.inputs if operand is not prefix]
-    product, level = _product(prefix.inputs[0]), prefix.inputs[1]
-    outer = tuple(axis for axis in sums.features if axis not in query.axes and axis not in level.axes)
+    product, gates = _product(prefix.inputs[0]), prefix.inputs[1]
+    outer = tuple(axis for axis in sums.features if axis not in query.axes and axis not in gates.axes)
     batch = tuple(axis for axis in sums.features if axis not in (*outer, *op.axes))
     if sums.offset != 0:
         return "its sums hold the position itself, which is left out here"
@@ -203,7 +200,7 @@ def _feature_gated(node: Node, prefix: Node, readers: Mapping[Node, Sequence[Nod
         return "the products of keys and values are not at hand as such"
     made = FlashScan("flash_feature_gated_scan", sums.query, sums.key, op.axes, outer, batch, 0)
     key, value = Product(1, keys), Product(product.number, product.factors - keys)
-    return Call(made, (Product(1, Counter([query])), key, value, Product(1, Counter([level]))))
+    return Call(made, (Product(1, Counter([query])), key, value, Product(1, Counter([gates]))))
 
 
 def _delta_rule(node: Node, value: Product, added: Node, readers: Mapping[Node, Sequence[Node | None]]) -> Call | str:
@@ -244,16 +241,10 @@ def _delta_rule(node: Node, value: Product, added: Node, readers: Mapping[Node, 
 def _gates(node: Node, added: Node) -> Node | str | None:
     """The logarithms of the gates that decay what was added and the sums of it alike; None if nothing decays."""
     other = "what is read of the sums does not decay as they do"
-    levels = [*added.inputs[3:], *node.inputs[3:]]
-    if not levels:
+    gates = [*added.inputs[3:], *node.inputs[3:]]
+    if not gates:
         return None
-    if len(levels) != 3 or not all(isinstance(level.op, CumulativeSum) for level in levels):
-        return other
-    until, before, read = (level.inputs[0] for level in levels)
-    op = node.op
-    assert isinstance(op, CausalScan)
-    late = isinstance(before.op, Shift) and before.op == Shift(op.query, Poly.constant(1)) and before.inputs[0] is until
-    return until if late and read is until else other
+    return gates[0] if len(gates) == 2 and gates[0] is gates[1] else other
 
 
 def _decays(factors: Counter[Node], gates: Node | None) -> bool:

@@ -9,15 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kernels import (
-    causal_feedback,
-    causal_scan,
-    decayed_scan,
-    gated_prefix,
-    gated_scan,
-    leading_dimensions,
-    running_level,
-)
+from .kernels import causal_feedback, causal_scan, decayed_scan, gated_prefix, gated_scan, leading_dimensions
 
 
 def takes_flash_linear(x: Tensor) -> bool:
@@ -62,37 +54,41 @@ def flash_decayed_scan(query: Tensor, key: Tensor, value: Tensor, rate: Tensor, 
     return in_our_layout(chunk_simple_gla(q=q, k=k, v=v, g=gates, scale=1.0)[0], leading, query).squeeze(0)
 
 
-def flash_gated_scan(query: Tensor, key: Tensor, value: Tensor, level: Tensor, chunk: int) -> Tensor:
-    """`gated_scan` of offset 0. level: [..., N], of which the differences are the logarithms of the gates."""
+def their_gates(gates: Tensor) -> Tensor:
+    """The logarithms of gates, [..., N, X], for the library: finite, and 0 at the first position, where none counts."""
+    wide = gates.to(torch.float32).clamp(min=-105.0)
+    return torch.nn.functional.pad(wide[..., 1:, :], [0, 0, 1, 0])
+
+
+def flash_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
+    """`gated_scan` of offset 0. gates: [..., N], their logarithms."""
     if not takes_flash_linear(query):
-        return gated_scan(query, key, value, level, 0, False, chunk)
+        return gated_scan(query, key, value, gates, 0, False, chunk)
     from fla.ops.simple_gla import chunk_simple_gla
 
-    wide = level.to(torch.float32).unsqueeze(-1)
-    changes = torch.diff(wide, dim=-2, prepend=wide[..., :1, :])
-    leading = [1, *leading_dimensions([query, key, value, wide])]
+    logarithms = their_gates(gates.unsqueeze(-1))
+    leading = [1, *leading_dimensions([query, key, value, logarithms])]
     q, k, v = in_its_layout(query, leading), in_its_layout(key, leading), in_its_layout(value, leading)
-    gates = in_its_layout(changes, leading).squeeze(-1)
-    return in_our_layout(chunk_simple_gla(q=q, k=k, v=v, g=gates, scale=1.0)[0], leading, query).squeeze(0)
+    g = in_its_layout(logarithms, leading).squeeze(-1)
+    return in_our_layout(chunk_simple_gla(q=q, k=k, v=v, g=g, scale=1.0)[0], leading, query).squeeze(0)
 
 
-def flash_feature_gated_scan(query: Tensor, key: Tensor, value: Tensor, level: Tensor, chunk: int) -> Tensor:
-    """out[n] = sum over m <= n, f of exp(level[n, f] - level[m, f]) query[n, f] key[m, f] value[m].
+def flash_feature_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n, f of exp(gates[m + 1, f] + ... + gates[n, f]) query[n, f] key[m, f] value[m].
 
-    level: [..., N, F], of which the differences are the logarithms of the gates.
+    gates: [..., N, F], their logarithms.
     """
     if not takes_flash_linear(query):
         products = key.unsqueeze(-1) * value.unsqueeze(-2)
-        levels = level.unsqueeze(-1).expand([*level.shape, value.size(-1)])
-        sums = gated_prefix(products.flatten(-2), levels.flatten(-2), 0, chunk)
+        every = gates.unsqueeze(-1).expand([*gates.shape, value.size(-1)])
+        sums = gated_prefix(products.flatten(-2), every.flatten(-2), 0, chunk)
         return torch.matmul(query.unsqueeze(-2), sums.unflatten(-1, [query.size(-1), value.size(-1)])).squeeze(-2)
     from fla.ops.gla import chunk_gla
 
-    wide = level.to(torch.float32)
-    changes = torch.diff(wide, dim=-2, prepend=wide[..., :1, :])
-    leading = [1, *leading_dimensions([query, key, value, wide])]
+    logarithms = their_gates(gates)
+    leading = [1, *leading_dimensions([query, key, value, logarithms])]
     q, k, v = in_its_layout(query, leading), in_its_layout(key, leading), in_its_layout(value, leading)
-    out = chunk_gla(q=q, k=k, v=v, g=in_its_layout(changes, leading), scale=1.0)[0]
+    out = chunk_gla(q=q, k=k, v=v, g=in_its_layout(logarithms, leading), scale=1.0)[0]
     return in_our_layout(out, leading, query).squeeze(0)
 
 
@@ -106,13 +102,11 @@ def flash_delta_rule(
     if not takes_flash_linear(query) or key.size(-1) > 256:
         strong = beta.unsqueeze(-1)
         if gates is None:
-            added = causal_feedback(-key, strong * key, value, None, None, chunk)
+            added = causal_feedback(-key, strong * key, value, None, chunk)
             return causal_scan(query, key, strong * added, 0, False, chunk)
-        level = running_level(gates, -1)
-        before = torch.nn.functional.pad(level[..., :-1], [1, 0])
         kept = torch.exp(gates).unsqueeze(-1).to(key.dtype)
-        added = causal_feedback(-kept * key, strong * key, value, level, before, chunk)
-        return gated_scan(query, key, strong * added, level, 0, False, chunk)
+        added = causal_feedback(-kept * key, strong * key, value, gates, chunk)
+        return gated_scan(query, key, strong * added, gates, 0, False, chunk)
     leading = [1, *leading_dimensions([query, key, value, beta.unsqueeze(-1)])]
     if gates is not None:
         leading = [1, *leading_dimensions([query, key, value, beta.unsqueeze(-1), gates.unsqueeze(-1)])]
@@ -125,6 +119,6 @@ def flash_delta_rule(
     else:
         from fla.ops.gated_delta_rule import chunk_gated_delta_rule
 
-        logarithms = in_its_layout(gates.to(torch.float32).unsqueeze(-1), leading).squeeze(-1)
+        logarithms = in_its_layout(their_gates(gates.unsqueeze(-1)), leading).squeeze(-1)
         out = chunk_gated_delta_rule(q=q, k=k, v=v, g=logarithms, beta=strengths, scale=1.0)[0]
     return in_our_layout(out, leading, query).squeeze(0)

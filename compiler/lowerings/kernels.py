@@ -108,7 +108,8 @@ def decayed_chunks(
     overflows, whatever N. before, and the second result: as `causal_chunks` has them, seen from the last position.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
-    rate = rate.to(wide).unsqueeze(-1).unsqueeze(-1)
+    # the logarithm of 0 is one whose exponential is 0: infinity times a lag of 0 is no number
+    rate = rate.to(wide).clamp(min=-746.0 if wide == torch.float64 else -105.0).unsqueeze(-1).unsqueeze(-1)
     leading = leading_dimensions([query, key, value, rate])
     queries, keys, values = cut(query, leading, chunk), cut(key, leading, chunk), cut(value, leading, chunk)
     rate = rate.expand(leading + [1, 1]).flatten(0, -3) if len(leading) > 0 else rate.unsqueeze(0)
@@ -151,70 +152,78 @@ def decayed_chunks(
     return out.view(leading + [out.size(-2), out.size(-1)]), state
 
 
-def gated_scan(
-    query: Tensor, key: Tensor, value: Tensor, level: Tensor, offset: int, normalise: bool, chunk: int
-) -> Tensor:
-    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) (query[n] . key[m]) value[m].
+def running_gates(gates: Tensor, first: bool) -> Tensor:
+    """The running sums of logarithms of gates in a chunk, [..., C, X]: how much its start has decayed at each position.
 
-    level: [..., N], the running sum of the logarithms of the gates. normalise: divided by the same sum
-    without the value.
+    first: nothing comes before the chunk, and its first gate is not looked at. The logarithm of a gate of 0 becomes
+    one whose exponential is 0.
     """
-    return gated_chunks(query, key, value, level, None, None, offset, normalise, chunk)[0]
+    gates = gates.clamp(min=-746.0 if gates.dtype == torch.float64 else -105.0)
+    if first:
+        gates = torch.nn.functional.pad(gates[..., 1:, :], [0, 0, 1, 0])
+    return torch.cumsum(gates, -2)
+
+
+def gated_scan(
+    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, normalise: bool, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) (query[n] . key[m]) value[m].
+
+    gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value.
+    """
+    return gated_chunks(query, key, value, gates, None, True, offset, normalise, chunk)[0]
 
 
 def gated_chunks(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    level: Tensor,
+    gates: Tensor,
     before: Tensor | None,
-    last: Tensor | None,
+    begins: bool,
     offset: int,
     normalise: bool,
     chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`gated_scan` of positions after those that `before` sums up, what sums up all of them, and the last level.
+) -> tuple[Tensor, Tensor]:
+    """`gated_scan` of positions after those that `before` sums up, and what sums up all of them.
 
-    Only differences with n >= m are exponentiated. before, and the second result: as `causal_chunks` has them, seen
-    from the last position; last: the level there, [1, 1].
+    Gates are added up inside a chunk only, so no sum of them grows with N, and only sums over n >= m are exponentiated.
+    before, and the second result: as `causal_chunks` has them, seen from the last position. begins: these are the
+    first positions, and the first gate is not looked at.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     length = min(chunk, query.size(-2))
     position = torch.arange(length, device=query.device)
     hidden = position.unsqueeze(-1) - position < offset
-    level = level.to(wide).unsqueeze(-1)
     state = torch.matmul(key[..., :0, :].mT.to(wide), value[..., :0, :].to(wide))
     total = torch.zeros_like(key[..., :1, :].mT, dtype=wide)
     if before is not None:
         state, total = before[..., : value.size(-1)], before[..., value.size(-1) :]
-    if last is None:
-        last = level[..., :1, :]
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
-    values, levels = torch.split(value, chunk, -2), torch.split(level, chunk, -2)
+    values, some_gates = torch.split(value, chunk, -2), torch.split(gates.to(wide).unsqueeze(-1), chunk, -2)
     parts: list[Tensor] = []
     for index in range(len(queries)):
-        q, k, v, c = queries[index], keys[index], values[index], levels[index]
-        size = q.size(-2)
+        q, k, v = queries[index], keys[index], values[index]
+        size, c = q.size(-2), running_gates(some_gates[index], index == 0 and begins)
         difference = (c - c.mT).masked_fill(hidden[:size, :size], -float("inf"))
         score = torch.matmul(q, k.mT) * torch.exp(difference).to(q.dtype)
-        early = q.to(wide) * torch.exp(c - last)
+        early = q.to(wide) * torch.exp(c)
         out = torch.matmul(score, v).to(wide) + torch.matmul(early, state)
         if normalise:
             out = out / (score.to(wide).sum(-1, keepdim=True) + torch.matmul(total.mT, early.mT).mT)  # rows are quick
         parts.append(out.to(q.dtype))
         if index + 1 < len(queries) or before is not None:
             end = c[..., -1:, :]
-            kept = torch.exp(end - last)
+            kept = torch.exp(end)
             late = k.to(wide) * torch.exp(end - c)
             state = state * kept + torch.matmul(late.mT, v.to(wide))
             if normalise:
                 total = total * kept + late.sum(-2).unsqueeze(-1)
-            last = end
     if normalise and before is not None:
         leading = torch.broadcast_tensors(state[..., :1], total)[0].shape[:-1]
         state = torch.cat([state.expand(leading + state.shape[-1:]), total.expand(leading + total.shape[-1:])], -1)
-    return torch.cat(parts, -2), state, last
+    return torch.cat(parts, -2), state
 
 
 def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
@@ -302,42 +311,39 @@ def prefix_chunks(
     return torch.cat(parts, -2) if len(parts) > 1 else parts[0], mixed, last
 
 
-def gated_prefix(value: Tensor, level: Tensor, offset: int, chunk: int) -> Tensor:
-    """out[n] = sum over m <= n - offset of exp(level[n] - level[m]) value[m], element by element.
+def gated_prefix(value: Tensor, gates: Tensor, offset: int, chunk: int) -> Tensor:
+    """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) value[m], element by element.
 
-    value, level: [..., N, E].
+    value, gates: [..., N, E].
     """
-    return gated_prefix_chunks(value, level, None, None, offset, chunk)[0]
+    return gated_prefix_chunks(value, gates, None, offset, chunk)[0]
 
 
 def gated_prefix_chunks(
-    value: Tensor, level: Tensor, before: Tensor | None, last: Tensor | None, offset: int, chunk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`gated_prefix` of positions after those that `before` sums up, what sums up all of them, and the last level.
+    value: Tensor, gates: Tensor, before: Tensor | None, offset: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`gated_prefix` of positions after those that `before` sums up, and what sums up all of them.
 
-    Only differences with n >= m inside one chunk are exponentiated. before, last, and the further results: [1, E].
+    Gates are added up inside a chunk only, and only sums over n >= m are exponentiated. before, and the second result:
+    [1, E].
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
     length = min(chunk, value.size(-2))
     position = torch.arange(length, device=value.device)
     hidden = (position.unsqueeze(-1) - position < offset).unsqueeze(-1)
-    level = level.to(wide)
-    if last is None:
-        last = level[..., :1, :]
-    state = torch.zeros_like(last * value[..., :1, :].to(wide)) if before is None else before
+    state = torch.zeros_like(gates[..., :1, :].to(wide) * value[..., :1, :].to(wide)) if before is None else before
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
-    values, levels = torch.split(value, chunk, -2), torch.split(level, chunk, -2)
+    values, some_gates = torch.split(value, chunk, -2), torch.split(gates, chunk, -2)
     parts: list[Tensor] = []
     for index in range(len(values)):
-        v, c = values[index].to(wide), levels[index]
-        size = v.size(-2)
+        v = values[index].to(wide)
+        size, c = v.size(-2), running_gates(some_gates[index].to(wide), index == 0 and before is None)
         difference = (c.unsqueeze(-2) - c.unsqueeze(-3)).masked_fill(hidden[:size, :size], -float("inf"))
         inside = (torch.exp(difference) * v.unsqueeze(-3)).sum(-2)
-        parts.append((inside + torch.exp(c - last) * state).to(value.dtype))
+        parts.append((inside + torch.exp(c) * state).to(value.dtype))
         end = c[..., -1:, :]
-        state = torch.exp(end - last) * state + (torch.exp(end - c) * v).sum(-2, keepdim=True)
-        last = end
-    return torch.cat(parts, -2), state, last
+        state = torch.exp(end) * state + (torch.exp(end - c) * v).sum(-2, keepdim=True)
+    return torch.cat(parts, -2), state
 
 
 def linear_recurrence(rate: Tensor, value: Tensor, start: Tensor | None, dim: int) -> Tensor:
@@ -389,45 +395,33 @@ def linear_groups(rate: Tensor, value: Tensor, start: Tensor | None, dim: int) -
     return out
 
 
-def causal_feedback(
-    reading: Tensor, direction: Tensor, value: Tensor, level: Tensor | None, before: Tensor | None, chunk: int
-) -> Tensor:
+def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, chunk: int) -> Tensor:
     """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
 
-    level, before: [..., N]; the weight is exp(before[n] - level[m]), or 1 without them.
+    gates: [..., N]; the weight is exp(gates[m + 1] + ... + gates[n - 1]), or 1 without them.
     """
-    return feedback_chunks(reading, direction, value, level, before, None, None, chunk)[0]
+    return feedback_chunks(reading, direction, value, gates, None, chunk)[0]
 
 
 def feedback_chunks(
-    reading: Tensor,
-    direction: Tensor,
-    value: Tensor,
-    level: Tensor | None,
-    before: Tensor | None,
-    state: Tensor | None,
-    last: Tensor | None,
-    chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`causal_feedback` of positions after those that `state` sums up, what sums up all of them, and the last level.
+    reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, state: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`causal_feedback` of positions after those that `state` sums up, and what sums up all of them.
 
-    Inside a chunk a triangular system is solved; only differences of levels with n > m are exponentiated.
-    state, and the second result: the sum of direction[m] out[m]^T, [F, E], seen from the last position; last: the
-    level there, [1, 1].
+    Inside a chunk a triangular system is solved; gates are added up inside a chunk only, and only sums over n > m are
+    exponentiated. state, and the second result: the sum of direction[m] out[m]^T, [F, E], seen from the last position.
     """
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    ends = torch.zeros_like(value[..., :1], dtype=wide) if level is None else level.to(wide).unsqueeze(-1)
-    starts = ends if before is None else before.to(wide).unsqueeze(-1)
+    steps = torch.zeros_like(value[..., :1], dtype=wide) if gates is None else gates.to(wide).unsqueeze(-1)
     sums = torch.matmul(direction[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if state is None else state
-    known = torch.zeros_like(starts[..., :1, :]) if last is None else last
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     readings, directions = torch.split(reading.to(wide), chunk, -2), torch.split(direction.to(wide), chunk, -2)
-    values = torch.split(value.to(wide), chunk, -2)
-    levels, earlier = torch.split(ends, chunk, -2), torch.split(starts, chunk, -2)
+    values, some_gates = torch.split(value.to(wide), chunk, -2), torch.split(steps, chunk, -2)
     parts: list[Tensor] = []
     for index in range(len(values)):
-        w, u, c, b = readings[index], directions[index], levels[index], earlier[index]
-        out = values[index] + torch.matmul(w * torch.exp(b - known), sums)
+        w, u, c = readings[index], directions[index], running_gates(some_gates[index], index == 0 and state is None)
+        b = torch.nn.functional.pad(c[..., :-1, :], [0, 0, 1, 0])
+        out = values[index] + torch.matmul(w * torch.exp(b), sums)
         size = w.size(-2)
         if size > 1:
             hidden = torch.ones([size, size], dtype=torch.bool, device=w.device).triu()
@@ -435,15 +429,8 @@ def feedback_chunks(
             out = torch.linalg.solve_triangular(-inside, out, upper=False, unitriangular=True)
         parts.append(out)
         end = c[..., -1:, :]
-        sums = sums * torch.exp(end - known) + torch.matmul((u * torch.exp(end - c)).mT, out)
-        known = end
-    return torch.cat(parts, -2).to(value.dtype), sums, known
-
-
-def running_level(gates: Tensor, dim: int) -> Tensor:
-    """The running sum along a dimension, in float32 where the gates are half precision."""
-    wide = torch.float32 if gates.dtype in (torch.float16, torch.bfloat16) else gates.dtype
-    return torch.cumsum(gates.to(wide), dim)
+        sums = sums * torch.exp(end) + torch.matmul((u * torch.exp(end - c)).mT, out)
+    return torch.cat(parts, -2).to(value.dtype), sums
 
 
 def over_batch(value: Tensor, rank: int, other: Tensor, other_rank: int) -> Tensor:

@@ -228,44 +228,41 @@ def decayed_mean_from(
 
 
 def gated_scan_from(
-    query: Tensor, key: Tensor, value: Tensor, level: Tensor, state: Tensor, last: Tensor, offset: int, chunk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`gated_scan` of a piece, the next state, decayed up to the last position, and the level there."""
+    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, state: Tensor, offset: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`gated_scan` of a piece, and the next state, decayed up to the last position."""
     before = sums_before(state, key.size(-1), value.size(-1), value)
     if query.size(-2) > 1:
-        return gated_chunks(query, key, value, level, before, None if is_new(last) else last, offset, False, chunk)
-    level = level.to(before.dtype).unsqueeze(-1)
-    if not is_new(last):
-        before = before * torch.exp(level - last)
+        return gated_chunks(query, key, value, gates, before, is_new(state), offset, False, chunk)
+    if not is_new(state):
+        before = before * torch.exp(gates.to(before.dtype).unsqueeze(-1))
     after = with_outer_product(before, key, value)
-    return read(query, after if offset == 0 else before), after, level
+    return read(query, after if offset == 0 else before), after
 
 
 def gated_mean_from(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    level: Tensor,
+    gates: Tensor,
     state: Tensor,
-    last: Tensor,
     total: Tensor,
     offset: int,
     chunk: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`gated_scan` of a piece over the sum of its weights, the next state, the level, and the sum of the keys."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`gated_scan` of a piece over the sum of its weights, the next state, and the sum of the keys."""
     before, seen = both_before(state, total, key, value)
     if query.size(-2) > 1:
-        start = None if is_new(last) else last
-        out, both, level = gated_chunks(query, key, value, level, together(before, seen), start, offset, True, chunk)
-        return out, both[..., :-1].contiguous(), level, both[..., -1:]
-    level = level.to(before.dtype).unsqueeze(-1)
-    if not is_new(last):
-        decay = torch.exp(level - last)
+        start = together(before, seen)
+        out, both = gated_chunks(query, key, value, gates, start, is_new(state), offset, True, chunk)
+        return out, both[..., :-1].contiguous(), both[..., -1:]
+    if not is_new(state):
+        decay = torch.exp(gates.to(before.dtype).unsqueeze(-1))
         before, seen = before * decay, seen * decay
     after, keys = with_position(before, seen, key, value)
     if offset != 0:
-        return read_mean(query, before, seen), after, level, keys
-    return read_mean(query, after, keys), after, level, keys
+        return read_mean(query, before, seen), after, keys
+    return read_mean(query, after, keys), after, keys
 
 
 def polynomial_scan_from(
@@ -312,19 +309,18 @@ def prefix_softmax_from(
 
 
 def gated_prefix_from(
-    value: Tensor, level: Tensor, state: Tensor, last: Tensor, offset: int, chunk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`gated_prefix` of a piece, the next state, decayed up to the last position, and the level there."""
+    value: Tensor, gates: Tensor, state: Tensor, offset: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`gated_prefix` of a piece, and the next state, decayed up to the last position."""
     wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    new = is_new(state)
-    before = torch.zeros_like(level[..., :1, :] * value[..., :1, :], dtype=wide) if new else state
     if value.size(-2) > 1:
-        return gated_prefix_chunks(value, level, before, None if new else last, offset, chunk)
-    level = level.to(wide)
-    if not new:
-        before = before * torch.exp(level - last)
+        return gated_prefix_chunks(value, gates, None if is_new(state) else state, offset, chunk)
+    if is_new(state):
+        before = torch.zeros_like(gates * value, dtype=wide)
+    else:
+        before = state * torch.exp(gates.to(wide))
     after = before + value.to(wide)
-    return (after if offset == 0 else before).to(value.dtype), after, level
+    return (after if offset == 0 else before).to(value.dtype), after
 
 
 def linear_recurrence_from(
@@ -345,33 +341,18 @@ def linear_recurrence_from(
 
 
 def causal_feedback_from(
-    reading: Tensor,
-    direction: Tensor,
-    value: Tensor,
-    level: Tensor | None,
-    before: Tensor | None,
-    state: Tensor,
-    last: Tensor,
-    chunk: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`causal_feedback` of a piece, the next state, decayed up to the last position, and the level there."""
-    if is_new(state):
-        return feedback_chunks(reading, direction, value, level, before, None, None, chunk)
-    return feedback_chunks(reading, direction, value, level, before, state, last, chunk)
-
-
-def running_level_from(gates: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The running sum of a piece, and its last element; in float32 where the gates are half precision."""
-    wide = torch.float32 if gates.dtype in (torch.float16, torch.bfloat16) else gates.dtype
-    out = torch.cumsum(gates.to(wide), dim)
-    out = out if is_new(total) else out + total
-    return out, out.narrow(dim, -1, 1)
+    reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, state: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`causal_feedback` of a piece, and the next state, decayed up to the last position."""
+    return feedback_chunks(reading, direction, value, gates, None if is_new(state) else state, chunk)
 
 
 def running_sum_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The running sum of a piece, and its last element."""
-    out, total = running_level_from(x, total, dim)
-    return out.to(x.dtype), total
+    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    out = torch.cumsum(x.to(wide), dim)
+    out = out if is_new(total) else out + total
+    return out.to(x.dtype), out.narrow(dim, -1, 1)
 
 
 def running_product_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:

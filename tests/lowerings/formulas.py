@@ -242,8 +242,37 @@ SCANS = (
             result="[H, N, E]",
         ),
         "O(N)",
-        ("running_level", "gated_scan"),
+        ("gated_scan",),
         negative=("g",),
+    ),
+    Case(  # a level that is no running sum: its gates are the differences of neighbours
+        "level_given",
+        formula(
+            "level_given",
+            HEADS + ", a[H, N]",
+            "where M = N",
+            "sequence N",
+            "return where(pos(N) >= pos(M), (q @ k^T) * exp(2 * (a - a[N -> M])), 0) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("gated_scan",),
+    ),
+    Case(
+        "gated_with_slope",
+        formula(
+            "gated_with_slope",
+            HEADS + ", g[H, N], s[H], w[H]",
+            "where M = N",
+            "sequence N",
+            "c = (cumsum[N](g) + s - pos(N) / 7) / (-1 - w) - cumsum[N](g)",
+            "return where(pos(N) >= pos(M), (q @ k^T) * exp(c[N -> M] - c), 0) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("gated_scan",),
+        negative=("g",),
+        positive=("w",),
     ),
     Case(
         "normalised_gated",
@@ -258,7 +287,7 @@ SCANS = (
             result="[H, N, E]",
         ),
         "O(N)",
-        ("running_level", "gated_scan"),
+        ("gated_scan",),
         negative=("g",),
     ),
     Case(
@@ -327,7 +356,7 @@ SCANS = (
             "return where(pos(N) >= pos(M), sum[D](q * k * decay), 0) @ v",
         ),
         "O(N)",
-        ("running_level", "gated_prefix"),
+        ("gated_prefix",),
         negative=("g",),
     ),
     Case(
@@ -344,7 +373,7 @@ SCANS = (
             result="[N, F]",
         ),
         "O(N)",
-        ("running_level", "gated_prefix"),
+        ("gated_prefix",),
         positive=("delta",),
         sizes=(("F", 3), ("S", 2)),
     ),
@@ -741,7 +770,7 @@ RECURRENCES = (
         "S = sigmoid(g) * S + k * v",
         "yield y = q @ S",
         "return y",
-        ops=("running_level", "gated_scan"),
+        ops=("gated_scan",),
     ),
     # retention, with the matrix before the step and a first one
     recurrence(
@@ -762,7 +791,7 @@ RECURRENCES = (
         "S = exp(-softplus(g)) * S + k * v",
         "yield y = q @ before",
         "return y + q @ S",
-        ops=("running_level", "gated_scan"),
+        ops=("gated_scan",),
     ),
     # no state is left: what a step makes of its inputs alone
     recurrence(

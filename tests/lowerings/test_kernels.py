@@ -72,9 +72,10 @@ def test_decayed_scan(library: ModuleType, length: int, offset: int, normalise: 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_gated_scan(library: ModuleType, length: int, offset: int, normalise: bool) -> None:
     query, key, value = _operands(length, normalise)
-    level = (-_random(2, 3, length).abs()).cumsum(-1)
+    gates = -_random(2, 3, length).abs()
+    level = gates.cumsum(-1)
     weight = torch.exp((level[..., None] - level[..., None, :]).clamp(max=0))
-    found = library.gated_scan(query, key, value, level, offset, normalise, CHUNK)
+    found = library.gated_scan(query, key, value, gates, offset, normalise, CHUNK)
     torch.testing.assert_close(found, _weighted(query, key, value, weight, offset, normalise), rtol=1e-11, atol=1e-11)
 
 
@@ -82,14 +83,14 @@ def test_gated_scan(library: ModuleType, length: int, offset: int, normalise: bo
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("length", LENGTHS)
 def test_gated_prefix(library: ModuleType, length: int, offset: int) -> None:
-    value, level = _random(2, length, 3), (-_random(2, length, 3, seed=5).abs()).cumsum(-2)
-    rows = []
+    value, gates = _random(2, length, 3), -_random(2, length, 3, seed=5).abs()
+    level, rows = gates.cumsum(-2), []
     for n in range(length):
         row = torch.zeros_like(value[:, 0])
         for m in range(max(n - offset + 1, 0)):
             row = row + torch.exp(level[:, n] - level[:, m]) * value[:, m]
         rows.append(row)
-    found = library.gated_prefix(value, level, offset, CHUNK)
+    found = library.gated_prefix(value, gates, offset, CHUNK)
     torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-11, atol=1e-11)
 
 
@@ -270,14 +271,79 @@ def test_long_decays_neither_overflow_nor_underflow_to_nothing(library: ModuleTy
     """exp(level) of the first or last position alone would be infinite or 0 in float32."""
     length = 3000
     query, key, value = torch.ones(length, 1), torch.ones(length, 1), torch.ones(length, 1)
-    level = (-torch.full((length,), 0.5)).cumsum(-1)
+    gates = -torch.full((length,), 0.5)
     limit = 1 / (1 - math.exp(-0.5))
     for found in (
-        library.gated_scan(query, key, value, level, 0, False, 64),
+        library.gated_scan(query, key, value, gates, 0, False, 64),
         library.decayed_scan(query, key, value, torch.tensor(-0.5), 0, False, 64),
-        library.gated_prefix(value, level[:, None], 0, CHUNK),
+        library.gated_prefix(value, gates[:, None], 0, CHUNK),
     ):
-        torch.testing.assert_close(found[200:], torch.full((length - 200, 1), limit), rtol=1e-3, atol=0.0)
+        torch.testing.assert_close(found[200:], torch.full((length - 200, 1), limit), rtol=1e-6, atol=0.0)
+
+
+def _step_by_step(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, feedback: bool) -> Tensor:
+    """sums = exp(gate) sums + key (value + [feedback] query sums)^T; gates: [N] or, of every feature, [N, F]."""
+    gates = gates.unsqueeze(-1) if gates.dim() == 1 else gates
+    sums, rows = torch.zeros(key.size(-1), value.size(-1), dtype=value.dtype), []
+    for n in range(value.size(0)):
+        read = value[n] + query[n] @ sums
+        sums = torch.exp(gates[n]).unsqueeze(-1) * sums
+        sums = sums + key[n].unsqueeze(-1) * (read if feedback else value[n])
+        rows.append(read if feedback else query[n] @ sums)
+    return torch.stack(rows)
+
+
+GATES = {  # logarithms of gates, [N]
+    "strong then weak": lambda n: torch.where(torch.arange(n) < n // 2, -40.0, -1e-3),
+    "some are 0": lambda n: torch.where(torch.arange(n) % 37 == 5, -math.inf, -0.1 * _random(n).abs()),
+    "the first is 0": lambda n: torch.where(torch.arange(n) == 0, -math.inf, -0.05),
+    "all are 0": lambda n: torch.full((n,), -math.inf),
+    "all are 1": lambda n: torch.zeros(n),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("gates", GATES)
+@pytest.mark.parametrize("kernel", ["gated_scan", "gated_prefix", "causal_feedback"])
+def test_the_error_of_gates_does_not_grow_with_the_sequence(library: ModuleType, kernel: str, gates: str) -> None:
+    """Single precision beside steps in double precision: a level of -40000 would leave no digit behind the point."""
+    length, width = 2000, 3
+    logarithms = GATES[gates](length).float().double()
+    query, key, value = (_random(length, width, seed=i).float().double() / width for i in range(3))
+    if kernel == "gated_prefix":
+        logarithms = torch.stack([logarithms, logarithms.clamp(min=-2.0), torch.zeros(length)], -1)
+        query, key = torch.ones(length, 1), torch.ones(length, 1)
+        states, rows = torch.zeros(width, dtype=torch.float64), []
+        for n in range(length):
+            states = torch.exp(logarithms[n]) * states + value[n]
+            rows.append(states)
+        expected = torch.stack(rows)
+    else:
+        expected = _step_by_step(query, key, value, logarithms, kernel == "causal_feedback")
+    operands = [x.float().requires_grad_() for x in (query, key, value, logarithms.float())]
+    if kernel == "gated_scan":
+        found = library.gated_scan(*operands, 0, False, 64)
+    elif kernel == "gated_prefix":
+        found = library.gated_prefix(*operands[2:], 0, CHUNK)
+    else:
+        found = library.causal_feedback(*operands, 64)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=2e-5 * expected.abs().max().item())
+    gradients = torch.autograd.grad(found.sum(), operands, allow_unused=True)
+    assert all(each is None or bool(each.isfinite().all()) for each in gradients)
+
+
+@BOTH
+@pytest.mark.parametrize("rate", [0.0, -1e-7, -1e-4, -50.0, -math.inf])
+def test_decays_of_any_strength_are_sound_over_long_sequences(library: ModuleType, rate: float) -> None:
+    length, width = 3000, 2
+    query, key, value = (_random(length, width, seed=i).float().double() for i in range(3))
+    rates = torch.tensor(rate, dtype=torch.float32)
+    expected = _step_by_step(query, key, value, rates.double().expand(length), False)
+    operands = [x.float().requires_grad_() for x in (query, key, value, rates)]
+    found = library.decayed_scan(*operands, 0, False, 64)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-5, atol=2e-5 * expected.abs().max().item())
+    gradients = torch.autograd.grad(found.sum(), operands)
+    assert all(bool(each.isfinite().all()) for each in gradients)
 
 
 @BOTH
@@ -356,9 +422,7 @@ def test_causal_feedback(library: ModuleType, length: int, gated: bool) -> None:
     reading, direction = (_random(*shape, length, 4, seed=i) / 3 for i, shape in enumerate(((2, 1), (3,))))
     value = _random(2, 3, length, 5)
     rate = -_random(3, length, seed=7).abs() * gated
-    level = torch.cumsum(rate, -1)
-    levels = (level, level - rate) if gated else (None, None)
-    found = library.causal_feedback(reading, direction, value, *levels, 64)
+    found = library.causal_feedback(reading, direction, value, rate if gated else None, 64)
     sums = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
     rows = []
     for n in range(length):

@@ -42,15 +42,15 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         {}, ("CausalScan",),
     ),
     "gated scan": (
-        GATED + f"    return where({SEEN}, (q @ k^T) * exp(c - c[N -> M]), 0) @ v\n", {}, ("RunningLevel", "CausalScan")
+        GATED + f"    return where({SEEN}, (q @ k^T) * exp(c - c[N -> M]), 0) @ v\n", {}, ("CausalScan",)
     ),
     "normalised gated scan": (
         GATED + f"    a = where({SEEN}, (exp(q) @ exp(k)^T) * exp(c - c[N -> M]), 0)\n    return (a @ v) / sum[M](a)\n",
-        {}, ("RunningLevel", "CausalScan"),
+        {}, ("CausalScan",),
     ),
     "strict gated scan": (
         GATED + "    return where(pos(N) > pos(M), (q @ k^T) * exp(c - c[N -> M]), 0) @ v\n",
-        {}, ("RunningLevel", "CausalScan"),
+        {}, ("CausalScan",),
     ),
     "polynomial scan": (QKV + f"    return where({SEEN}, 1 + (q @ k^T)^2, 0) @ v\n", {}, ("PolynomialScan",)),
     "strict polynomial scan": (
@@ -63,7 +63,7 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
     "element-wise scan": (
         "attention f(x[N, D], g[N, D]) -> [N, D]:\n    c = cumsum[N](-abs(g))\n"
         "    y = x[N -> M]\n    return sum[M](where(pos(N) >= pos(M), exp(c - c[N -> M]), 0) * y)\n",
-        {}, ("RunningLevel", "GatedPrefix"),
+        {}, ("GatedPrefix",),
     ),
     "prefix softmax": (
         "attention f(s[M], v[M, E]) -> [N, E]:\n    where M = N\n    return softmax[M](s, mask=pos(N) >= pos(M)) @ v\n",
