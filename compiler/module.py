@@ -16,12 +16,14 @@ from .errors import CompileError
 from .formula import Formula
 from .graph import Graph
 from .loader import load_class
+from .lowerings.library import ON_GPU
 from .lowerings.rows import in_rows
 from .lowerings.spare import with_spare_blocks
 from .plan import for_constants
 from .report import Step
 from .scope import did_you_mean
 from .targets import TARGETS, Example, Target, stand_ins
+from .targets.instead import AT_ONCE_ON_GPU
 
 MOST_BATCH = 8
 
@@ -46,7 +48,8 @@ def compile(
     target: eager, torchscript, inductor, flex, fla, export, aoti or onnx.
     steps: the planner's decisions, for comments in the source.
     by_position: forward goes through the sequence step by step.
-    device, dtype: of parameters and buffers.
+    device, dtype: of parameters and buffers. For a module of CUDA that Python runs, some loops over chunks become
+        products over all chunks at once; the module runs anywhere all the same.
 
     `notes` of the module says what the target runs in place of algorithms of the plan that it cannot carry.
     Errors: CompileError.
@@ -58,13 +61,21 @@ def compile(
     at_once = bool(chosen.files)
     formula, graph = with_spare_blocks(formula, graph) if at_once else (formula, graph)
     planned, (graph, told) = graph, chosen.special(graph, formula.builder) if chosen.special else (graph, ())
-    operator = chosen.operator
+    on_gpu = chosen.launches and _is_gpu(device)
     generated = emit(
-        formula, graph, steps=steps, at_once=at_once, operator=operator, by_position=by_position, stepped=planned
+        formula,
+        graph,
+        steps=steps,
+        at_once=at_once,
+        on_gpu=on_gpu,
+        operator=chosen.operator,
+        by_position=by_position,
+        stepped=planned,
     )
     module, known, constants = _instance(formula, generated, sizes, consts, device, dtype)
     built = chosen.build(module, Example(formula, known, constants, device, dtype))
-    built.notes = (*told, *stand_ins(chosen, in_rows(formula, graph)))  # type: ignore[assignment]
+    instead = {**chosen.instead, **(dict.fromkeys(ON_GPU, AT_ONCE_ON_GPU) if on_gpu else {})}
+    built.notes = (*told, *stand_ins(instead, in_rows(formula, graph)))  # type: ignore[assignment]
     return built
 
 
@@ -111,7 +122,11 @@ def save(
     generated = emit(formula, graph, steps=steps, at_once=at_once, operator=chosen.operator, by_position=by_position)
     module, known, constants = _instance(formula, generated, sizes, consts, None, None)
     chosen.save(module, Example(formula, known, constants), path, batch=1 if batch is None else batch)
-    return stand_ins(chosen, in_rows(formula, graph))
+    return stand_ins(chosen.instead, in_rows(formula, graph))
+
+
+def _is_gpu(device: torch.device | str | None) -> bool:
+    return torch.device(torch.get_default_device() if device is None else device).type == "cuda"
 
 
 def _target(name: str) -> Target:

@@ -58,6 +58,7 @@ def emit(
     steps: Sequence[Step] = (),
     sizes: Mapping[str, int] | None = None,
     at_once: bool = False,
+    on_gpu: bool = False,
     operator: bool = False,
     by_position: bool = False,
     stepped: Graph | None = None,
@@ -68,11 +69,12 @@ def emit(
     steps: decisions of the planner, which become comments at the start of the computation.
     sizes: default values of the constructor's sizes; all of them or none.
     at_once: for tracing; what loops over chunks of a sequence, or blocks of it, computes all of them at once.
+    on_gpu: what a GPU computes faster at once, though no trace asks for it.
     operator: recurrences are torch's operator `scan`, which a trace keeps, and not loops.
     by_position: forward goes from position to position, for a formula that can.
     stepped: the graph that `init_state` and `step` are made from, where it is another.
     """
-    library = texts(at_once=at_once)
+    library = texts(at_once=at_once, on_gpu=on_gpu)
     found = recurrence(formula, stepped or graph)
     pieces = again(formula, found) if isinstance(found, Refusal) else found
     if not at_once:
@@ -100,7 +102,7 @@ def emit(
     for method in methods:
         if method is not None:
             body += ["", *function(method, 4)]
-    helpers = with_callees(called | called_later, at_once=at_once)
+    helpers = with_callees(called | called_later, library)
     head = docstring(f"{formula.name}: a PyTorch module generated from its formula by attngraph.", 0)
     if any("math." in line for line in body):
         head += ["", "import math"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -20,24 +20,35 @@ _FILES = (
 )
 _AT_ONCE = "at_once.py"
 
+ON_GPU = frozenset({"causal_scan", "decayed_scan", "gated_scan", "prefix_softmax"})
+"""What computes all chunks at once on a GPU too: for no more operations than a loop, and with small states."""
+
 
 @cache
-def texts(*, at_once: bool = False) -> dict[str, str]:
+def _functions(file: str) -> dict[str, str]:
+    source = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    return {node.name: ast.get_source_segment(source, node) or "" for node in functions}
+
+
+@cache
+def texts(*, at_once: bool = False, on_gpu: bool = False) -> dict[str, str]:
     """Every function of the files of kernels, as its source text.
 
-    at_once: those that loop over the chunks of a sequence are replaced by ones that compute all chunks at once.
+    at_once: those that loop over the chunks of a sequence are replaced by ones that compute all chunks at once;
+    on_gpu: some of them are.
     """
     found: dict[str, str] = {}
-    for file in (*_FILES, _AT_ONCE) if at_once else _FILES:
-        source = Path(__file__).with_name(file).read_text(encoding="utf-8")
-        functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
-        found |= {node.name: ast.get_source_segment(source, node) or "" for node in functions}
+    for file in _FILES:
+        found |= _functions(file)
+    if at_once or on_gpu:
+        other = _functions(_AT_ONCE)
+        found |= {name: text for name, text in other.items() if at_once or name in ON_GPU or name not in found}
     return found
 
 
-def with_callees(functions: Iterable[str], *, at_once: bool = False) -> tuple[str, ...]:
+def with_callees(functions: Iterable[str], library: Mapping[str, str]) -> tuple[str, ...]:
     """The functions and those of the library that they call, each after what it calls."""
-    library = texts(at_once=at_once)
     found: dict[str, None] = {}
 
     def add(function: str) -> None:

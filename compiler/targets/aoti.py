@@ -37,6 +37,7 @@ class AOTI:
     any_batch = False
     special: Special | None = None
     operator = True
+    launches = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         def make(inputs: tuple[Tensor, ...]) -> Run:

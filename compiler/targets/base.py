@@ -80,7 +80,8 @@ class Target(Protocol):
     taken unless another is named. instead: of each kernel that this target cannot carry as it is, what it runs in its
     place and what that costs. files: those of `lowerings` whose functions stand in. any_batch: whether a saved
     file takes any number of batch dimensions. special: puts algorithms into a plan that only this target carries.
-    operator: whether it takes torch's operator for recurrences, which serves any length.
+    operator: whether it takes torch's operator for recurrences, which serves any length. launches: whether Python
+    launches one operation after the other, for which a GPU waits.
     """
 
     @property
@@ -97,6 +98,8 @@ class Target(Protocol):
     def special(self) -> Special | None: ...
     @property
     def operator(self) -> bool: ...
+    @property
+    def launches(self) -> bool: ...
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         """The module as this target runs it. Errors: CompileError."""
@@ -107,9 +110,9 @@ class Target(Protocol):
         ...
 
 
-def stand_ins(target: Target, graph: Graph) -> tuple[str, ...]:
-    """What the target runs in place of algorithms of a plan, as `rule: what, and what it costs`."""
+def stand_ins(instead: Mapping[str, str], graph: Graph) -> tuple[str, ...]:
+    """What is run in place of algorithms of a plan, as `rule: what, and what it costs`; instead: of each kernel."""
     ops = [node.op for node in graph.nodes()]
     found = ((getattr(op, "rule", op.spelling), getattr(op, "kernel", "")) for op in ops)
-    notes = (f"{rule}: {target.instead[kernel]}" for rule, kernel in found if kernel in target.instead)
+    notes = (f"{rule}: {instead[kernel]}" for rule, kernel in found if kernel in instead)
     return tuple(dict.fromkeys(notes))

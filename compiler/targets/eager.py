@@ -21,6 +21,7 @@ class Eager:
     any_batch = True
     special: Special | None = None
     operator = False
+    launches = True
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         return module

@@ -24,6 +24,7 @@ class Export:
     any_batch = False
     special: Special | None = None
     operator = True
+    launches = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         def make(inputs: tuple[Tensor, ...]) -> Run:

@@ -26,6 +26,7 @@ class Inductor:
     any_batch = True
     special: Special | None = None
     operator = False
+    launches = False
 
     def __init__(self, backend: str = "inductor") -> None:
         self.backend = backend

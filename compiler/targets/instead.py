@@ -34,6 +34,11 @@ ALL_CHUNKS = {
     ),
 }
 
+AT_ONCE_ON_GPU = (
+    "all chunks at once instead of a loop over them, since a GPU would wait for the launches of every turn: "
+    "the same order of time, memory for the states of all chunks"
+)
+
 FUNCTIONS = {
     "flexible_attention": (
         "FlexAttention computes changes of scores and masks where they are used, instead of a matrix of them; "

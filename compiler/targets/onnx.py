@@ -39,6 +39,7 @@ class ONNX:
     any_batch = False
     special: Special | None = None
     operator = True
+    launches = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         _needs("onnx", "onnxscript", "onnxruntime")

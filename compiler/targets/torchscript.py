@@ -23,6 +23,7 @@ class TorchScript:
     any_batch = True
     special: Special | None = None
     operator = False
+    launches = False
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:
         with warnings.catch_warnings():

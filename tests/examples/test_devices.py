@@ -13,18 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError, FakeTensorMode
 
+from attngraph.compiler import module as module_of_formula
 from attngraph.compiler.again import again
 from attngraph.compiler.formula import Formula
 from attngraph.compiler.graph import Graph
+from attngraph.compiler.lowerings.library import ON_GPU
 from attngraph.compiler.module import compile as build
 from attngraph.compiler.recurrence import Refusal, recurrence
 from attngraph.compiler.targets import TARGETS, stand_ins
 from attngraph.compiler.types import Kind
 
+from ..lowerings.harness import kernels
 from ..recurrence.harness import in_pieces, length
 from ..recurrence.test_examples import parts
 from .cases import EXAMPLES, Base
-from .test_examples import FORMULAS, LONG_ENOUGH, _declared, _in_pieces
+from .test_examples import FORMULAS, LONG_ENOUGH, _declared, _in_pieces, _prepare
 
 DEVICE = "meta"
 #: Two chunks, the second one ragged.
@@ -33,13 +36,18 @@ PIECES = frozenset(_in_pieces())
 DTYPES = {Kind.BOOL: torch.bool, Kind.INT: torch.int64, Kind.COMPLEX: torch.complex64, Kind.REAL: torch.float32}
 
 
+def _sizes(name: str, base: Base) -> dict[str, int]:
+    _, tree = FORMULAS[name]
+    axes = {axis.name for tensor in (*tree.inputs, *_declared(tree)) for axis in tensor.axes}
+    return EXAMPLES[name].sizes(base, axes)
+
+
 def _given(name: str, formula: Formula) -> tuple[dict[str, int], dict[str, int | float], tuple[Tensor, ...]]:
     """Sizes, constants and inputs: of several chunks where something goes chunk by chunk."""
     example = EXAMPLES[name]
     index = 0 if name in PIECES else min(1, len(example.bases) - 1)
     base: Base = TWO_CHUNKS if name in PIECES else example.bases[index]
-    _, tree = FORMULAS[name]
-    sizes = example.sizes(base, {axis.name for tensor in (*tree.inputs, *_declared(tree)) for axis in tensor.axes})
+    sizes = _sizes(name, base)
     batch = base.batch if example.batched else ()
     inputs = []
     for node in formula.inputs:
@@ -90,7 +98,7 @@ def test_devices(name: str) -> None:
         if plan.outputs != formula.graph.outputs:
             module = build(formula, formula.graph, sizes=sizes, consts=consts, device=DEVICE)
             _forward_and_backward(module, inputs)
-        if stand_ins(TARGETS["inductor"], plan):
+        if stand_ins(TARGETS["inductor"].instead, plan):
             module = build(formula, plan, sizes=sizes, consts=consts, device=DEVICE, target="inductor")
             _forward_and_backward(module._orig_mod, inputs)  # type: ignore[arg-type]
 
@@ -103,3 +111,36 @@ def test_a_tensor_left_on_the_processor_is_found() -> None:
 def test_a_value_that_is_waited_for_is_found() -> None:
     with FakeTensorMode(), pytest.raises(DataDependentOutputException):
         torch.empty(3, device=DEVICE).sum().item()
+
+
+AT_ONCE = [name for name in FORMULAS if ON_GPU & {*kernels(parts(name)[1])}]
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_a_module_of_cuda_computes_all_chunks_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same values; on the device as any other."""
+    formula, plan = parts(name)
+    monkeypatch.setattr(module_of_formula, "_is_gpu", lambda device: True)
+    call = _prepare(name, TWO_CHUNKS, EXAMPLES[name].consts[0])  # the module is one of a GPU
+    assert any("a GPU would wait for the launches of every turn" in note for note in call.module.notes)
+    assert "def in_chunks(" in call.module.source
+    monkeypatch.setattr(module_of_formula, "_is_gpu", lambda device: False)
+    looped = build(formula, plan, sizes=_sizes(name, TWO_CHUNKS), consts=EXAMPLES[name].consts[0]).double()
+    looped.load_state_dict(call.module.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(call.module(*call.inputs), looped(*call.inputs), rtol=1e-9, atol=1e-9)
+    monkeypatch.setattr(module_of_formula, "_is_gpu", lambda device: True)
+    with FakeTensorMode():
+        sizes, consts, inputs = _given(name, formula)
+        module = build(formula, plan, sizes=sizes, consts=consts, device=DEVICE)
+        _forward_and_backward(module, inputs)
+        _steps(module, formula, plan, inputs)
+
+
+def test_which_modules_are_of_a_gpu() -> None:
+    formula, plan = parts("causal_linear_attention")
+    [note] = build(formula, plan, device="cuda").notes
+    assert note.startswith("causal scan: all chunks at once instead of a loop over them, since a GPU would wait")
+    assert build(formula, plan).notes == ()
+    assert build(formula, plan, device="meta").notes == ()
+    assert build(formula, plan, target="torchscript", device="cuda").notes == ()

@@ -88,11 +88,11 @@ def test_no_loop_is_traced() -> None:
     assert {name for name, target in TARGETS.items() if not target.files} == {"eager", "torchscript"}
     by_chunks = {name for name, text in texts().items() if ", chunk" in text or "torch.split(" in text}
     # no target traces `init_state` and `step`, which have functions of their own
-    replaced = with_callees(ALL_CHUNKS)  # with what they call, which their stand-ins do not
+    replaced = with_callees(ALL_CHUNKS, texts())  # with what they call, which their stand-ins do not
     assert {name for name in by_chunks if not name.endswith(("_chunks", "_from"))} <= {*replaced}
     assert len(ALL_CHUNKS) >= 7
     for name in ALL_CHUNKS:
-        for needed in with_callees([name], at_once=True):
+        for needed in with_callees([name], texts(at_once=True)):
             for node in ast.walk(ast.parse(texts(at_once=True)[needed])):
                 if isinstance(node, ast.For | ast.comprehension):
                     turns = {inner.id for inner in ast.walk(node.iter) if isinstance(inner, ast.Name)}
