@@ -501,7 +501,8 @@ class _Elaborator:
         """
         if self.frame.axes is not None and axis.name not in self.frame.axes:
             fresh = axis.name
-            while fresh in self.scope.axes and axis.name not in self.frame.shown:
+            taken = {*self.scope.axes, *self.scope.constants}
+            while fresh in taken and axis.name not in self.frame.shown:
                 fresh += "_"
             self.frame.axes = {**self.frame.axes, axis.name: fresh}
         name = self._axis(axis.name)

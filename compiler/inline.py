@@ -184,7 +184,7 @@ class _Binding:
         scope, copy = self._elaborator.scope, axis
         if axis in self.axes.values():
             copy = name
-            while copy in scope.axes:
+            while copy in scope.axes or copy in scope.constants:
                 copy += "_"
             scope.axes[copy] = place
             scope.count(copy)
@@ -269,7 +269,7 @@ def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node 
                 blocks.read_scan(elaborator, statement)
             case ast.Return(values):
                 node = elaborator.value(values[0])
-                if node is None:
+                if node is None or not _sized_by_constants(elaborator, callee, call):
                     return None
                 kind = Kind(callee.results[0].kind)
                 if node.axes and node.type.kind.rank < kind.rank:
@@ -282,6 +282,28 @@ def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node 
                     return None
                 return node if order == node.axes else elaborator.make(Reorder(order), (node,), call.span)
     return None
+
+
+def _sized_by_constants(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> bool:
+    """A constant with the name of an axis is its size."""
+    axes = elaborator.frame.axes or {}
+    for statement in callee.statements:
+        for binding in statement.bindings if isinstance(statement, ast.Const) else ():
+            if binding.name in axes:
+                name = ast.Name(binding.name, binding.name_span)
+                try:
+                    size = elaborator._callee_size(name)
+                except ScalarError as error:
+                    elaborator.scope.scalar_problem(error)
+                    return False
+                number = size.as_number()
+                if number is not None and (number < 1 or number != int(number)):
+                    place = next((k.value.span for k in call.keywords if k.name == binding.name), call.span)
+                    elaborator.scope.problem("AG226", place, name=binding.name, value=size)
+                    return False
+                if not _assume(elaborator, ast.Fact("=", name, name), Poly.symbol(axes[binding.name]), size, call):
+                    return False
+    return True
 
 
 def _assume(elaborator: _Elaborator, fact: ast.Fact, left: Poly, right: Poly, call: ast.Call) -> bool:

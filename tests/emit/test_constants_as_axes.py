@@ -60,3 +60,25 @@ def test_an_axis_of_an_input() -> None:
 def test_no_size_is_below_one() -> None:
     with pytest.raises((attngraph.CompileError, ValueError), match="W >= 1 does not hold for W = 0"):
         attngraph.compile(SPLIT, consts={"W": 0})
+
+
+@pytest.mark.parametrize(
+    ("body", "widths"),
+    [
+        ("    return centred(x)\n", (3,)),
+        ("    const W = 4\n    return centred(x)\n", (4,)),
+        ("    return centred(x, W=2) + centred(x, W=6)\n", (2, 6)),
+        ("    const W = 2\n    return centred(x, W=W + 1) + centred(x)\n", (3, 2)),
+    ],
+)
+def test_the_constants_of_a_called_formula(body: str, widths: tuple[int, ...]) -> None:
+    text = f"{SPLIT}\n\nattention outer(x[N, D]) -> [N, D]:\n{body}"
+    x = torch.randn(12, 2)
+    expected = sum(_module(SPLIT, W=width)(x) for width in widths)
+    torch.testing.assert_close(attngraph.compile(text, name="outer")(x), expected)
+
+
+def test_a_called_formula_with_a_constant_that_is_no_size() -> None:
+    text = f"{SPLIT}\n\nattention outer(x[N, D]) -> [N, D]:\n    return centred(x, W=0.5)\n"
+    report = attngraph.check(attngraph.parse(text, "outer"))
+    assert [d.code for d in report.diagnostics] == ["AG226"]
