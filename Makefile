@@ -53,7 +53,7 @@ bench: $(STAMP)  ## speed and memory against the named baselines
 	$(PY) -m benchmarks
 
 performance: $(STAMP)  ## measure, and put the tables and the picture into docs/performance.md; wants a quiet machine
-	$(PY) -m benchmarks --lengths 256,1024,2048 --threads 1 --seconds 0.2 --page docs/performance.md
+	$(PY) -m benchmarks --lengths 256,1024,2048 --threads 1 --seconds 0.2 --large --page docs/performance.md
 
 sweep: $(STAMP)  ## every example on every target; about an hour
 	$(PY) -m tests.targets.sweep

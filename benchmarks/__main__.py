@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 # The profiler that counts memory announces every start on standard error otherwise.
@@ -24,10 +25,10 @@ import torch
 
 from . import check
 from .measure import Clock
-from .page import markdown, replace
+from .page import markdown, put
 from .results import overhead_table, record, table, verdict_table, verdicts, write
-from .runner import Row, Settings, Wrong, overheads, run
-from .suite import CASES, Case, Sizes
+from .runner import Row, Settings, Wrong, overheads, run, run_large
+from .suite import CASES, LARGE, Case, Point, Sizes
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUICK, FULL = (128, 512, 2048), (256, 1024, 4096, 16384)
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--lengths", type=_numbers, metavar="N,N,...", help="lengths of the sequence")
     parser.add_argument("--threads", type=_numbers, metavar="T,T,...", help="torch threads (default: 1 and all)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    parser.add_argument("--large", action="store_true", help="also B = 2 and N up to 16384, for one thread and all")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes most of the time")
     parser.add_argument(
@@ -74,10 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         compiled=not arguments.no_compile,
         full=full,
     )
-    return _run(chosen, settings, arguments.output, arguments.strict, arguments.page)
+    names = {case.name for case in chosen}
+    points = tuple(point for point in LARGE if arguments.large and point.name in names)
+    return _run(chosen, points, settings, arguments.output, arguments.strict, arguments.page)
 
 
-def _run(cases: Sequence[Case], settings: Settings, folder: Path, strict: bool, page: Path | None) -> int:
+def _run(
+    cases: Sequence[Case], points: Sequence[Point], settings: Settings, folder: Path, strict: bool, page: Path | None
+) -> int:
     start = time.perf_counter()
     if settings.clock.processor and (settings.device.type == "cuda" or settings.threads != (1,)):
         _say("processor time is that of all threads, and of none of a GPU's\n")
@@ -88,9 +94,10 @@ def _run(cases: Sequence[Case], settings: Settings, folder: Path, strict: bool, 
     )
     rows: list[Row] = []
     wrong: list[Wrong] = []
-    for case in cases:
+    every = replace(settings, threads=_thread_counts(settings.device))
+    for outcomes in (*(run(case, settings) for case in cases), *(run_large([point], every) for point in points)):
         own: list[Row] = []
-        for found in run(case, settings):
+        for found in outcomes:
             own += [each for each in found if isinstance(each, Row)]
             wrong += [each for each in found if isinstance(each, Wrong)]
         rows += own
@@ -104,7 +111,7 @@ def _run(cases: Sequence[Case], settings: Settings, folder: Path, strict: bool, 
     for path in write(data, rows, folder):
         _say(f"  {path}")
     if page is not None:
-        replace(page, markdown(data, check.lines(check.results(3))))
+        put(page, markdown(data, check.lines(check.results(3))))
         page.with_suffix(".svg").write_bytes((folder / "bench.svg").read_bytes())
         _say(f"  {page}")
     for each in wrong:

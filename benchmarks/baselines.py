@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -52,6 +53,33 @@ def causal_linear_loop(q: Tensor, k: Tensor, v: Tensor, *, chunk: int) -> Tensor
         parts.append(torch.baddbmm(torch.bmm(score, vc), qc, state) / weight)
         state, total = torch.baddbmm(state, kc.mT, vc), total + kc.sum(-2).unsqueeze(-1)
     return torch.cat(parts, 1).view(*batch, q.size(1), -1)
+
+
+def causal_linear_by_compiled_chunks(q: Tensor, k: Tensor, v: Tensor, *, chunk: int) -> Tensor:
+    """The same loop, of which each turn is one function under torch.compile: compiled once, not turn by turn."""
+    turn, batch = _compiled_turn(), q.shape[:-2]
+    q, k, v = q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3)
+    state, total = torch.zeros_like(k[:, :1].mT @ v[:, :1]), torch.zeros_like(k[:, :1].mT)
+    parts = []
+    for qc, kc, vc in _chunks(chunk, q, k, v):
+        part, state, total = turn(qc, kc, vc, state, total)
+        parts.append(part)
+    return torch.cat(parts, 1).view(*batch, q.size(1), -1)
+
+
+@cache
+def _compiled_turn() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+    def turn(
+        q: Tensor, k: Tensor, v: Tensor, state: Tensor, total: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        q, k = functional.elu(q) + 1, functional.elu(k) + 1
+        score = torch.bmm(q, k.mT).tril()
+        weight = torch.baddbmm(score.sum(-1, keepdim=True), q, total)
+        part = torch.baddbmm(torch.bmm(score, v), q, state) / weight
+        return part, torch.baddbmm(state, k.mT, v), total + k.sum(-2).unsqueeze(-1)
+
+    made: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.compile(turn, fullgraph=True, dynamic=False)
+    return made
 
 
 def decayed_loop(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, *, chunk: int) -> Tensor:

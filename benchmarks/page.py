@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+_GROUP = ("formula", "mode", "threads", "batch")
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -21,9 +22,11 @@ def markdown(data: dict[str, Any], speeds: Sequence[str] = ()) -> str:
         *speeds,
         "",
     ]
-    for formula, mode, threads in dict.fromkeys((m["formula"], m["mode"], m["threads"]) for m in data["measurements"]):
-        rows = [m for m in data["measurements"] if (m["formula"], m["mode"], m["threads"]) == (formula, mode, threads)]
-        lines += [f"### {formula}, {mode}, {threads} thread{'s' if threads > 1 else ''}", "", *_table(rows), ""]
+    for key in dict.fromkeys(tuple(m[field] for field in _GROUP) for m in data["measurements"]):
+        rows = [m for m in data["measurements"] if tuple(m[field] for field in _GROUP) == key]
+        formula, mode, threads, batch = key
+        where = f"{formula}, {mode}, {'' if batch == settings['batch'] else f'B = {batch}, '}{threads} thread"
+        lines += [f"### {where}{'s' if threads > 1 else ''}", "", *_table(rows), ""]
     lines += ["### A call beside its torch calls, microseconds", "", "| formula | module | torch calls | overhead |"]
     lines += ["| --- | --- | --- | --- |"]
     for each in data["overheads"]:
@@ -55,7 +58,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def replace(page: Path, measured: str) -> None:
+def put(page: Path, measured: str) -> None:
     """Put new tables between the marks of a page. Errors: ValueError where it has none."""
     text = page.read_text(encoding="utf-8")
     before, found, rest = text.partition(BEGIN)

@@ -42,11 +42,15 @@ class Verdict:
         return self.value <= self.limit
 
 
-def groups(rows: Iterable[Row]) -> dict[tuple[str, str, int], dict[int, list[Row]]]:
-    """Rows by formula, mode and threads, then by length."""
-    found: defaultdict[tuple[str, str, int], dict[int, list[Row]]] = defaultdict(dict)
+Group = tuple[str, str, int, int]
+"""Formula, mode, threads, batch."""
+
+
+def groups(rows: Iterable[Row]) -> dict[Group, dict[int, list[Row]]]:
+    """Rows by formula, mode, threads and batch, then by length."""
+    found: defaultdict[Group, dict[int, list[Row]]] = defaultdict(dict)
     for row in rows:
-        found[row.formula, row.mode, row.threads].setdefault(row.length, []).append(row)
+        found[row.formula, row.mode, row.threads, row.batch].setdefault(row.length, []).append(row)
     return dict(found)
 
 
@@ -58,8 +62,8 @@ def verdicts(rows: Iterable[Row], overheads: Iterable[Overhead]) -> Iterator[Ver
     by hand are compiled.
     """
     grouped = groups(rows)
-    for (formula, mode, threads), lengths in grouped.items():
-        if threads != min(count for name, _, count in grouped if name == formula):
+    for (formula, mode, threads, batch), lengths in grouped.items():
+        if threads != min(key[2] for key in grouped if key[0] == formula and key[3] == batch):
             continue
         length = max(lengths)
         found = lengths[length]
@@ -70,7 +74,7 @@ def verdicts(rows: Iterable[Row], overheads: Iterable[Overhead]) -> Iterator[Ver
                 continue
             best = min(theirs, key=lambda row: row.timing.median)
             mine = min(ours, key=lambda row: row.timing.median)
-            where = f"{formula}, {mode}, N = {length}, {threads} thread{'s' if threads > 1 else ''}"
+            where = f"{formula}, {mode}, {'' if batch == 1 else f'B = {batch}, '}N = {length}, {_threads(threads)}"
             what = f"{where}: {mine.contender} over {best.contender}{f' ({best.note})' if best.note else ''}"
             if best.timing.median < SHORT:  # as one step of decoding: mostly what any call costs
                 gaps = sorted(a - b for a, b in zip(mine.timing.samples, best.timing.samples, strict=True))
@@ -87,12 +91,12 @@ def verdicts(rows: Iterable[Row], overheads: Iterable[Overhead]) -> Iterator[Ver
 def table(rows: Sequence[Row]) -> str:
     """One formula, mode and number of threads: a line per contender, a column of milliseconds per length."""
     lines = []
-    for (formula, mode, threads), lengths in groups(rows).items():
+    for (formula, mode, threads, batch), lengths in groups(rows).items():
         order = sorted(lengths)
         last = {row.contender: row for row in lengths[order[-1]]}
         cells = {(row.contender, n): f"{row.timing.median * 1e3:.3g}" for n in order for row in lengths[n]}
         names = list(dict.fromkeys(row.contender for n in reversed(order) for row in lengths[n]))
-        lines.append(f"{formula}, {mode}, {threads} thread{'s' if threads > 1 else ''}; milliseconds")
+        lines.append(f"{formula}, {mode}, {'' if batch == 1 else f'B = {batch}, '}{_threads(threads)}; milliseconds")
         heads = "".join(f"{f'N={n}':>10}" for n in order)
         lines.append(f"  {'':<38}{heads}{'spread':>9}{'ratio':>8}{'peak MB':>10}")
         for name in names:
@@ -101,11 +105,14 @@ def table(rows: Sequence[Row]) -> str:
             tail = ""
             if row is not None:
                 peak = "-" if row.peak is None else f"{row.peak / 1e6:.2f}"
-                peak = "-" if row.peak is None else f"{row.peak / 1e6:.2f}"
                 tail = f"{row.timing.spread:>9.0%}{row.ratio:>8.2f}{peak:>10}"
             shown = name + (f" ({row.note})" if row is not None and row.note else "")
             lines.append(f"  {shown:<38}{values}{tail}")
     return "\n".join(lines)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def overhead_table(overheads: Sequence[Overhead]) -> str:
@@ -184,6 +191,7 @@ def record(
                 "ratio": row.ratio,
                 "peak_bytes": row.peak,
                 "difference": row.difference,
+                "batch": row.batch,
             }
             for row in rows
         ],
@@ -209,14 +217,14 @@ def draw(rows: Sequence[Row], folder: Path) -> tuple[Path, Path]:
     Where the lines of two contenders cross, the better choice changes.
     """
     first = rows[0].threads
-    panels = {key: lengths for key, lengths in groups(rows).items() if key[2] == first}
+    panels = {key: lengths for key, lengths in groups(rows).items() if key[2:] == (first, rows[0].batch)}
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.9 * lines), layout="constrained", facecolor="white")
     grid = figure.subplots(lines, columns, squeeze=False)
     for panel in list(grid.flat)[len(panels) :]:
         panel.set_visible(False)
-    for panel, ((formula, mode, _), lengths) in zip(grid.flat, panels.items(), strict=False):
+    for panel, ((formula, mode, *_), lengths) in zip(grid.flat, panels.items(), strict=False):
         order = sorted(lengths)
         styles: defaultdict[str, int] = defaultdict(int)
         names = dict.fromkeys(row.contender for n in order for row in lengths[n] if row.kind != "product")

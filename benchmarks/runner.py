@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from .baselines import linear_by_matmul
 from .measure import Call, Clock, Timing, difference, fastest, interleaved, peak_bytes
-from .suite import CASES, Case, Contender, Kind, Sizes, contenders, decoders, problem
+from .suite import CASES, LARGE_SIZES, Case, Contender, Kind, Point, Sizes, contenders, decoders, problem
 
 Mode = Literal["forward", "training", "decoding"]
 
@@ -46,6 +46,7 @@ class Row:
     """One contender at one length.
 
     difference: of its values (and gradients) from those of the first contender by hand, relative; None for a yardstick.
+    batch: the size of the batch axis.
     peak: bytes allocated at the peak of one call, beyond inputs; None where they were not counted.
     """
 
@@ -61,6 +62,7 @@ class Row:
     ratio: float
     peak: int | None
     difference: float | None
+    batch: int = 1
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,20 @@ def run(case: Case, settings: Settings) -> Iterator[list[Row] | list[Wrong]]:
                     torch.compiler.reset()
 
 
+def run_large(points: Sequence[Point], settings: Settings) -> Iterator[list[Row] | list[Wrong]]:
+    """The larger sizes, each with all the thread counts; torch.compile takes part in forward, with the first."""
+    for point in points:
+        case = next(each for each in CASES if each.name == point.name)
+        case = case if point.literal else replace(case, literal_up_to=0)
+        own = replace(settings, lengths=(point.length,), sizes=LARGE_SIZES)
+        for threads in settings.threads:
+            compiled = settings.compiled and point.mode == "forward" and threads == settings.threads[0]
+            with threads_of(threads):
+                yield group(case, point.mode, point.length, own, compiled)
+            if compiled:
+                torch.compiler.reset()
+
+
 def group(case: Case, mode: Mode, length: int, settings: Settings, compiled: bool) -> list[Row] | list[Wrong]:
     """Everybody at one length: compared first, timed only if all agree."""
     made = problem(case, settings.sizes.of(case, length), settings.device, settings.dtype)
@@ -153,6 +169,7 @@ def group(case: Case, mode: Mode, length: int, settings: Settings, compiled: boo
             ratio=timings[0].over(timing),
             peak=peak,
             difference=found,
+            batch=settings.sizes.batch,
         )
         for each, timing, peak, found in zip(everyone, timings, peaks, differences, strict=True)
     ]

@@ -108,6 +108,9 @@ CASES: tuple[Case, ...] = (
         QKV,
         (
             Baseline("chunk loop", baselines.causal_linear_loop, choices=CHUNKS, compiled=True),
+            Baseline(
+                "chunks by hand" + COMPILED, baselines.causal_linear_by_compiled_chunks, choices=("chunk", (64, 128))
+            ),
             Baseline("flash-linear-attention reference", prepare=baselines.library_linear, kind="library"),
             Baseline("causal softmax (SDPA)", baselines.fused_causal, kind="yardstick"),
         ),
@@ -201,6 +204,35 @@ CASES: tuple[Case, ...] = (
         ),
         parameters=("H", "D"),
     ),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A row of the larger sizes: a formula, how it is run, and one length.
+
+    literal: the text is evaluated as it stands too, under torch.compile as well, which takes the whole map many times.
+    """
+
+    name: str
+    mode: Literal["forward", "training"]
+    length: int
+    literal: bool = False
+
+
+LARGE_SIZES = Sizes(batch=2)
+LARGE: tuple[Point, ...] = (
+    Point("linear_attention", "forward", 4096, literal=True),
+    Point("causal_linear_attention", "forward", 16384),
+    Point("retention", "forward", 4096),
+    Point("retention", "training", 4096),
+    Point("lightning_attention", "forward", 4096),
+    Point("lightning_attention", "training", 4096),
+    Point("softmax_attention", "forward", 4096),
+    Point("causal_softmax_attention", "forward", 4096),
+    Point("alibi_attention", "forward", 4096),
+    Point("sliding_window_attention", "forward", 4096),
+    Point("gqa_attention", "forward", 4096),
 )
 
 

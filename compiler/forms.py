@@ -290,10 +290,20 @@ def _crossover(case: Case, written: Poly, compiled: Poly) -> Crossover | None:
     if not grows:
         return None
 
+    canonical = case.formula.facts.canonical
+    ways = []
+    for node in case.plan.graph:
+        other = node.op.instead() if isinstance(node.op, Lowering) else None
+        if other is not None:
+            usual = node.op.flops(node.type, *(operand.type for operand in node.inputs))
+            ways.append((canonical(other[0]), canonical(other[1] - usual)))
+
     def pays(length: int) -> bool:
         sizes: dict[str, float] = {name: max(1.0, float(value)) for name, value in case.formula.constants.items()}
         sizes |= dict.fromkeys(others, TYPICAL) | dict.fromkeys(grows, length)
-        return compiled.evaluate(sizes) < written.evaluate(sizes)
+        work = compiled.evaluate(sizes)
+        work += sum(more.evaluate(sizes) for beyond, more in ways if beyond.evaluate(sizes) <= 0)
+        return work < written.evaluate(sizes)
 
     if not pays(LONGEST):
         return Crossover(None, grows, others)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, prod
 
 from .associative import Way, recurrences, unsafe, without_steps
 from .facts.cost import Sequence as Counted
@@ -18,7 +18,7 @@ from .facts.ratios import RULE, WHY, Shifted, shifted
 from .facts.updates import Declined
 from .formula import Formula
 from .graph import Graph, Node, topological
-from .lowerings import causal, polynomial
+from .lowerings import causal, polynomial, scales
 from .lowerings.additive import SumOfPairs
 from .lowerings.batches import over_batch
 from .lowerings.fused import FusedSoftmax
@@ -241,7 +241,8 @@ class _Planner:
         for node, name in (*self.graph.names.items(), *self.called.items()):
             if node in self.planned:
                 names.setdefault(self.planned[node], name)
-        graph = Graph(outputs, names)
+        graph = self._scaled(Graph(outputs, names))
+        names = dict(graph.names)
         formula = self.formula
         if self.names.sizes:
             facts = formula.facts
@@ -256,6 +257,27 @@ class _Planner:
             self._record_blocks(group, names)
         steps = tuple(sorted(self.steps, key=lambda step: step.span))
         return Plan(formula, graph, self.origins, steps, in_rows(formula, graph, blocks))
+
+    def _scaled(self, graph: Graph) -> Graph:
+        """The plan with numbers in small factors of the products that they multiply."""
+        scaled = scales.scaled_early(graph, self.builder, self._is_moderate, self._entries)
+        for before, after in scaled.moved:
+            self._record(self.origins.get(before, before), after, {scales.RULE: scales.WHY})
+        for before, after in scaled.made.items():
+            self.origins.setdefault(after, self.origins.get(before, before))
+        return scaled.graph
+
+    def _is_moderate(self, size: Poly) -> bool:
+        """Whether a size or constant is neither large nor tiny at any length of the sequence."""
+        constants = self.formula.constants
+        known = {name: constants[name] for name in size.symbols() if name in constants}
+        if self.formula.facts.canonical(size).symbols() & self.sequence.names:
+            return False
+        return known.keys() != size.symbols() or 1 / scales.MOST <= abs(size.evaluate(known)) <= scales.MOST
+
+    def _entries(self, node: Node) -> float:
+        """How many entries a value has, at representative sizes."""
+        return prod(map(self._size, node.axes)) * (BATCH if node.type.batched else 1.0)
 
     def _visit(self, root: Node) -> None:
         """Plan a node and what the plan of it needs; deep chains of names make no deep recursion."""

@@ -62,7 +62,7 @@ def test_decoding_takes_the_last_token_after_the_others(name: str) -> None:
 def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path, run: tuple[Path, str]) -> None:
     path, measured = tmp_path / "page.md", json.loads((run[0] / "bench.json").read_text(encoding="utf-8"))
     path.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
-    page.replace(path, page.markdown(measured, ["speeds"]))
+    page.put(path, page.markdown(measured, ["speeds"]))
     text = path.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -72,7 +72,7 @@ def test_a_page_takes_the_tables_between_its_marks(tmp_path: Path, run: tuple[Pa
     assert all(f"### retention, {mode}, 1 thread" in text for mode in ("forward", "training", "decoding"))
     path.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="has no `<!-- measured: begin -->`"):
-        page.replace(path, "tables")
+        page.put(path, "tables")
 
 
 @pytest.mark.parametrize("name", [each.name for each in suite.CASES])
@@ -87,6 +87,31 @@ def test_everybody_computes_the_formula(name: str, length: int) -> None:
     for row in found:
         assert row.kind == "yardstick" or row.difference is not None
         assert row.difference is None or row.difference <= 1e-9
+
+
+def test_larger_sizes_are_measured_beside_the_others() -> None:
+    """With every number of threads, in groups of their own; the text as it stands only where that is asked for."""
+    points = (suite.Point("linear_attention", "forward", 50, literal=True), suite.Point("retention", "training", 60))
+    settings = replace(TINY, threads=(1, 2))
+    found = [each for outcome in runner.run_large(points, settings) for each in outcome]
+    rows = [each for each in found if isinstance(each, runner.Row)]
+    assert len(rows) == len(found)
+    assert all(row.batch == suite.LARGE_SIZES.batch and row.peak is None for row in rows)
+    assert {(row.formula, row.mode, row.length, row.threads) for row in rows} == {
+        *(("linear_attention", "forward", 50, threads) for threads in (1, 2)),
+        *(("retention", "training", 60, threads) for threads in (1, 2)),
+    }
+    assert {row.formula for row in rows if row.contender == suite.LITERAL} == {"linear_attention"}
+    small = rows_of(case("retention"))
+    judged = [each.what for each in results.verdicts([*small, *rows], [])]
+    assert any("retention, training, N = 40, 1 thread" in what for what in judged)
+    assert any("retention, training, B = 2, N = 60, 1 thread" in what for what in judged)
+    assert not any("2 threads" in what for what in judged)
+
+
+def test_every_larger_size_is_of_a_formula_of_the_suite() -> None:
+    for point in suite.LARGE:
+        assert point.mode in runner.modes(case(point.name))
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 64])
@@ -152,7 +177,7 @@ def test_the_command_writes_table_json_and_pictures(run: tuple[Path, str]) -> No
     assert data["machine"].keys() == {"device", "cores", "torch", "python", "system"}
     fields = {
         *("formula", "mode", "length", "threads", "contender", "kind", "compiled", "note"),
-        *("median_ms", "spread", "samples_ms", "ratio", "peak_bytes", "difference"),
+        *("median_ms", "spread", "samples_ms", "ratio", "peak_bytes", "difference", "batch"),
     }
     assert all(each.keys() == fields for each in data["measurements"])
     assert {each["contender"] for each in data["measurements"]} == {

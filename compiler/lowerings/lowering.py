@@ -26,6 +26,10 @@ class Lowering(Op):
     chunked: ClassVar[bool] = False
     absorbs: ClassVar[bool] = False
 
+    def instead(self) -> tuple[Poly, Poly] | None:
+        """A size, and the operations of the other way that the algorithm goes where this size is not above 0."""
+        return None
+
 
 def unflattened(emitter: Emitter, rows: ast.expr, columns: tuple[str, ...]) -> ast.expr:
     """[..., rows, all columns in one dimension] as [..., rows, *columns]."""

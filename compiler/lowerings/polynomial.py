@@ -69,6 +69,10 @@ class _Polynomial(Lowering):
     def columns(self) -> Poly:
         return Poly.volume(self.outer) + int(self.normalise)
 
+    def pair(self) -> Poly:
+        """Operations for one query and one key, by their score."""
+        return (Poly.volume(self.inner) + self.columns() + self.powers[-1] + 1) * 2
+
     def chunk(self) -> Poly:
         """Elements that are held for a chunk: products of queries or keys, scores, and rows of the result."""
         return (self.products() * 3 + self.columns() * 2 + 4 * CHUNK) * CHUNK
@@ -125,9 +129,14 @@ class PolynomialScan(_Polynomial):
     offset: int = 0
 
     def flops(self, result: Type, *operands: Type) -> Poly:
-        near = (Poly.volume(self.inner) + self.columns() + self.powers[-1] + 1) * (2 * CHUNK)
+        near = self.pair() * CHUNK
         far = self.products() * (self.columns() * 4 + 2 * max(self.powers[-1] - 1, 0) + 1)
         return Poly.volume((*self.batch, *self.rows)) * (near + far)
+
+    def instead(self) -> tuple[Poly, Poly]:
+        length = Poly.volume(self.rows)
+        beyond = length * (Poly.volume(self.inner) + self.columns()) - self.products() * self.columns() * 4
+        return beyond, Poly.volume(self.batch) * length * (length + CHUNK) * self.pair() * Fraction(1, 2)
 
     def follows(self) -> Mapping[str, str]:
         [query] = self.rows
@@ -172,6 +181,12 @@ class PolynomialSum(_Polynomial):
         tokens = Poly.volume(self.rows) + Poly.symbol(self.key)
         each = self.products() * (self.columns() * 2 + max(self.powers[-1] - 1, 0))
         return Poly.volume(self.batch) * tokens * each
+
+    def instead(self) -> tuple[Poly, Poly]:
+        pairs = Poly.volume((*self.rows, self.key))
+        tokens = Poly.volume(self.rows) + Poly.symbol(self.key)
+        beyond = pairs * (Poly.volume(self.inner) + self.columns()) - tokens * self.products() * self.columns()
+        return beyond, Poly.volume(self.batch) * pairs * self.pair()
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         rows = unflattened(emitter, self._call(emitter, self.kernel, operands, (), self.normalise, CHUNK), self.outer)

@@ -111,6 +111,32 @@ def test_crossover_is_where_the_costs_meet() -> None:
         assert (report.compiled.time.evaluate(sizes) < report.written.time.evaluate(sizes)) is (n == length)
 
 
+TAYLOR = """attention f(q[N, D], k[M, D], v[M, E]) -> [N, E]:
+    {facts}
+    s = q @ k^T / sqrt(D)
+    a = {weight}
+    return (a / sum[M](a)) @ v
+"""
+
+
+def test_crossover_counts_the_way_that_short_sequences_go() -> None:
+    """Polynomial weights are computed from scores where that is less work than products of features: under a causal
+    mask that is half of the map already, without one the same map, of which only products do less."""
+    causal = TAYLOR.format(facts="where M = N", weight="where(pos(N) >= pos(M), 1 + s + s * s / 2, 0)")
+    report, found = report_of(causal), account_of(causal).crossover
+    assert found is not None
+    assert found.length is not None
+    assert report.written is not None
+    assert report.compiled is not None
+    assert found.length <= 64
+    sizes = {"D": TYPICAL, "E": TYPICAL, "N": 64}
+    assert report.compiled.time.evaluate(sizes) > 10 * report.written.time.evaluate(sizes)  # by products
+    found = account_of(TAYLOR.format(facts="sequence N, M", weight="1 + s + s * s / 2")).crossover
+    assert found is not None
+    assert found.length is not None
+    assert found.length > 1000
+
+
 def test_no_crossover_where_nothing_was_decided() -> None:
     assert account_of("attention f(x[N, D]) -> [N, D]:\n    return silu(x)\n").crossover is None
 
