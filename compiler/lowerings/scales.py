@@ -1,7 +1,7 @@
 """Numbers that multiply a product, multiplied into a small factor of it instead.
 
-`q @ k^T / sqrt(D)` divides every entry of a map; `(q / sqrt(D)) @ k^T` divides every query. This is done on the finished
-plan: the algorithms of the portfolio know scores by the number that divides them.
+`q @ k^T / sqrt(D)` divides every entry of a map; `(q / sqrt(D)) @ k^T` divides every query. This is done on the
+finished plan: the algorithms of the portfolio know scores by the number that divides them.
 """
 
 from __future__ import annotations
