@@ -13,6 +13,7 @@ from .definitions import Definition
 from .graph import Node
 from .library import faulty
 from .ops.layout import Convert, Rename, Reorder
+from .ops.leaves import Literal
 from .scalars import ScalarError, as_number
 from .scope import did_you_mean
 from .sizes import Poly, Truth
@@ -296,10 +297,11 @@ def _sized_by_constants(elaborator: _Elaborator, callee: ast.Formula, call: ast.
                 except ScalarError as error:
                     elaborator.scope.scalar_problem(error)
                     return False
-                number = size.as_number()
-                if number is not None and (number < 1 or number != int(number)):
+                given = elaborator.frame.values[binding.name]
+                value = given.op.value if given is not None and isinstance(given.op, Literal) else 1
+                if not isinstance(value, int) or value < 1:
                     place = next((k.value.span for k in call.keywords if k.name == binding.name), call.span)
-                    elaborator.scope.problem("AG226", place, name=binding.name, value=size)
+                    elaborator.scope.problem("AG226", place, name=binding.name, value=value)
                     return False
                 if not _assume(elaborator, ast.Fact("=", name, name), Poly.symbol(axes[binding.name]), size, call):
                     return False

@@ -68,7 +68,7 @@ def test_no_size_is_below_one() -> None:
         ("    return centred(x)\n", (3,)),
         ("    const W = 4\n    return centred(x)\n", (4,)),
         ("    return centred(x, W=2) + centred(x, W=6)\n", (2, 6)),
-        ("    const W = 2\n    return centred(x, W=W + 1) + centred(x)\n", (3, 2)),
+        ("    const W = 2\n    return centred(x, W=2 * W) + centred(x)\n", (4, 2)),
     ],
 )
 def test_the_constants_of_a_called_formula(body: str, widths: tuple[int, ...]) -> None:
