@@ -622,10 +622,16 @@ class _Elaborator:
         if isinstance(op, Softmax) and not given:
             masked = mask_of(nodes[0])
             if masked is not None:
-                scores, mask, hides = masked
-                if hides:
-                    mask = self.make(logic.Not(), (mask,), call.arguments[0].span) or mask
-                axes = nodes[0].axes
+                scores, axes = nodes[0], nodes[0].axes
+                mask: Node | None = None
+                while masked is not None:
+                    scores, shown, hides = masked
+                    if hides:
+                        shown = self.make(logic.Not(), (shown,), call.arguments[0].span) or shown
+                    both = (shown,) if mask is None else (mask, shown)
+                    mask = shown if mask is None else self.make(logic.And(), both, call.arguments[0].span)
+                    masked = mask_of(scores)
+                assert mask is not None
                 op, nodes = Softmax(op.axes, given=("mask",)), (scores, mask)
                 places = (call.arguments[0].span, call.arguments[0].span)
                 made = self.make(op, nodes, call.span, places)

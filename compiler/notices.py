@@ -19,6 +19,7 @@ from .ops.cumulative import CumulativeProduct
 from .ops.functions import Acos, Asin, Tan
 from .ops.reductions import Product
 from .scan import Argument
+from .softmaxes import recognised
 from .types import Kind
 
 _SAME = {"AG408": "AG511"}  # a broken claim says what the note would say
@@ -44,7 +45,11 @@ def _stands(span: Span, start: int, end: int) -> bool:
 
 
 def _numbers(formula: Formula) -> Iterator[Diagnostic]:
-    for found in hazards(formula):
+    judged = hazards(formula)
+    if any(each.hazard is Hazard.EMPTY for each in judged):  # not where it is computed as a softmax with a mask
+        gone = set(formula.graph) - set(recognised(formula, formula.graph).graph)
+        judged = tuple(each for each in judged if each.hazard is not Hazard.EMPTY or each.node not in gone)
+    for found in judged:
         if found.given:
             continue
         cause = found.cause.op
@@ -64,6 +69,10 @@ def _numbers(formula: Formula) -> Iterator[Diagnostic]:
             case Hazard.GRADIENT:
                 label = Label(_place(formula, found.node) or place, "not selected")
                 yield Diagnostic("AG523", place, {"text": text}, (label,))
+            case Hazard.EMPTY:
+                yield Diagnostic("AG524", _place(formula, found.node) or place, {"operation": _spelling(found.node)})
+            case Hazard.ROOT:
+                yield Diagnostic("AG525", place, {"operation": _spelling(found.node), "text": text})
 
 
 def _spelling(node: Node) -> str:

@@ -418,6 +418,18 @@ CODES: dict[str, Code] = {
         "where `{text}` is 0 this value is not selected, but its gradient is NaN all the same",
         "select the argument first, as in `log(where(x > 0, x, 1))`",
     ),
+    "AG524": Code(
+        "empty-row",
+        "warning",
+        "a row in which everything is -inf makes `{operation}` NaN",
+        "hide by a large negative number such as -1e9; or by `softmax[M](s, mask=c)`, under which such a row is 0",
+    ),
+    "AG525": Code(
+        "infinite-gradient",
+        "note",
+        "where `{text}` is 0 the gradient of `{operation}` is infinite, or NaN",
+        "add a small number to it first",
+    ),
     # -- faults of attngraph ---------------------------------------------------------------------
     "AG901": Code(
         "internal-error", "error", "this is a bug in attngraph: {reason}", "please report it with the formula"

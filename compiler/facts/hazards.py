@@ -32,7 +32,8 @@ from ..ops.functions import (
     Tan,
 )
 from ..ops.logic import Equal, Greater, GreaterEqual, IsNan, Less, LessEqual, NotEqual, Where
-from ..ops.reductions import Product, Sum
+from ..ops.normalisations import LogSoftmax, Softmax
+from ..ops.reductions import Max, Product, StandardDeviation, Sum
 from ..ops.selection import Pad
 from ..scan import Argument, Scan, deep
 from ..sizes import Facts, Poly
@@ -40,6 +41,7 @@ from .gradients import reached_by_gradients
 from .ranges import Range, ranges, within
 from .ratios import EXPONENT, shifted
 from .rows import Total, Totals
+from .seen import leaves_some_of, shown_where
 
 HALF = 65504.0  # the largest number of float16
 STEEP = 5  # a power from which on a value as small as 9 leaves float16
@@ -50,6 +52,8 @@ class Hazard(Enum):
     DOMAIN = "an argument outside of the domain"
     OVERFLOW = "a result without an upper bound that grows fast"
     GRADIENT = "a value that is not selected, whose gradient is NaN all the same"
+    EMPTY = "a row in which everything may be -inf"
+    ROOT = "a root of a value that can be 0, where its gradient is infinite"
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,8 @@ class Found:
 
 
 _SUSPECTS = (
-    Acos, Asin, Cosh, CumulativeProduct, Divide, Exp, Expm1, FloorDivide, IntegerPower, Log, Log1p, Log2, Modulo, Power,
-    Product, Reciprocal, Rsqrt, Sinh, Sqrt, Tan,
+    Acos, Asin, Cosh, CumulativeProduct, Divide, Exp, Expm1, FloorDivide, IntegerPower, Log, Log1p, Log2, LogSoftmax,
+    Modulo, Power, Product, Reciprocal, Rsqrt, Sinh, Softmax, Sqrt, StandardDeviation, Subtract, Tan,
 )  # fmt: skip
 
 
@@ -82,10 +86,21 @@ def hazards(formula: Formula) -> tuple[Found, ...]:
     if any(each.hazard is Hazard.OVERFLOW and isinstance(each.node.op, Exp) for each in found):
         gone = set(formula.graph) - set(shifted(formula).graph)
         found = {each: None for each in found if each.hazard is not Hazard.OVERFLOW or each.node not in gone}
-    if any(each.hazard is Hazard.GRADIENT for each in found):
+    if any(each.hazard in _OF_GRADIENTS for each in found):
         reached = reached_by_gradients(formula)
-        found = {each: None for each in found if each.hazard is not Hazard.GRADIENT or each.node in reached}
+        found = {each: None for each in found if each.hazard not in _OF_GRADIENTS or _is_met(each, reached)}
     return tuple(found)
+
+
+_OF_GRADIENTS = (Hazard.GRADIENT, Hazard.ROOT)
+
+
+def _is_met(found: Found, reached: Collection[Node]) -> bool:
+    """Whether a gradient comes to the value; and goes on behind it, where only that is NaN."""
+    if found.hazard is Hazard.GRADIENT:
+        return found.node in reached
+    [value] = found.node.inputs[:1]
+    return value in reached and (isinstance(value.op, Leaf) or any(operand in reached for operand in value.inputs))
 
 
 class _Search:
@@ -115,8 +130,30 @@ class _Search:
             elif isinstance(node.op, _SUSPECTS):
                 yield from self._of(node)
 
+    def _may_be_empty(self, node: Node) -> bool:
+        """Whether all entries of a row may be -inf, as masks make them."""
+        op = node.op
+        if isinstance(op, Subtract):  # of the largest of the row
+            largest = node.inputs[1]
+            if not isinstance(largest.op, Max) or largest.inputs[0] is not node.inputs[0]:
+                return False
+            op = largest.op
+        elif len(node.inputs) > 1:  # such a row is 0
+            return False
+        axes = op.axes  # type: ignore[attr-defined]
+        shown = shown_where(node.inputs[0])
+        if not shown:
+            return False
+        known = [each for each in shown if each is not None]
+        facts, constants = self.formula.facts, self.formula.constants
+        return len(known) < len(shown) or not leaves_some_of(known, axes, constants, facts)
+
     def _of(self, node: Node) -> Iterator[Found]:
         bounds = ranges((node,), self.formula.constants, self.known)
+        if isinstance(node.op, Softmax | LogSoftmax | Subtract):
+            if self._may_be_empty(node):
+                yield Found(Hazard.EMPTY, node, node.inputs[0])
+            return
         for each in _judged(node, bounds, self.formula.facts):
             if each.hazard is Hazard.ZERO and _is_one(each.cause, self.rows):
                 continue
@@ -185,6 +222,10 @@ def _judged(node: Node, known: Mapping[Node, Range], facts: Facts) -> Iterator[F
         case Sqrt():
             if not first.non_negative:
                 yield _domain(node, known)
+            elif not first.positive:
+                yield Found(Hazard.ROOT, node, node.inputs[0])
+        case StandardDeviation():
+            yield Found(Hazard.ROOT, node, node)
         case Asin() | Acos():
             if first.low < -1 or first.high > 1:
                 yield _domain(node, known)
@@ -218,6 +259,8 @@ def _power(node: Node, known: Mapping[Node, Range]) -> Iterator[Found]:
     whole = exponent.low == exponent.high and float(exponent.low).is_integer()
     if not base.non_negative and not whole:
         yield _domain(node, known)
+    elif base.non_negative and not base.positive and exponent.low < 1 and exponent.high > 0 and not whole:
+        yield Found(Hazard.ROOT, node, node.inputs[0])
     if not base.positive and exponent.low < 0:
         yield from _zero(node, node.inputs[0], known)
     largest = max(-base.low, base.high)

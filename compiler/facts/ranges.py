@@ -7,6 +7,7 @@ Ends are open where `strict` says so, which tells `> 0` from `>= 0`.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -47,8 +48,10 @@ from ..ops.segments import SegmentMax, SegmentSoftmax, SegmentSum
 from ..ops.selection import Concat, Roll, Shift, Slice, Take
 from ..scan import Part, Scan
 from ..structure import affine
+from ..types import Kind
 
 INF = math.inf
+LARGEST = sys.float_info.max  # no lower end is above, so that no value counts as the same for all inputs by overflow
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,14 @@ def ranges(
             found[node] = _members(node.inputs[0], constants, found, free)[node.op.index]
         else:
             found[node] = range_of(node, [found[operand] for operand in node.inputs], constants, found)
+            if node.type.kind is Kind.COMPLEX and not _is_real(node, found[node]):
+                found[node] = ANY
     return found
+
+
+def _is_real(node: Node, found: Range) -> bool:
+    """Whether a complex value is a real number: only of such ones something is known. A square may be negative."""
+    return isinstance(node.op, Convert) or found.low == found.high == 0 or not node.inputs
 
 
 def _members(
@@ -208,7 +218,8 @@ def range_of(
             pairs = (node.inputs, node.inputs[::-1])
             if any(found[a].positive and _some_positive(b, axes, found) for a, b in pairs):
                 return Range(0.0, INF, True)
-            return _sign_of(_multiply(operands[0], operands[1]))
+            same = node.inputs[0] is node.inputs[1]
+            return Range(0.0) if same else _sign_of(_multiply(operands[0], operands[1]))
         case CumulativeSum() | SegmentSum():
             return _sign_of(operands[0])
         case CumulativeProduct():
@@ -425,7 +436,18 @@ def hull(a: Range, b: Range) -> Range:
 
 
 def _add(a: Range, b: Range) -> Range:
-    return Range(a.low + b.low, a.high + b.high, a.low_open or b.low_open, a.high_open or b.high_open)
+    low, high = min(a.low + b.low, LARGEST), max(a.high + b.high, -LARGEST)
+    return Range(low, high, a.low_open or b.low_open, a.high_open or b.high_open)
+
+
+def _safe_exp(x: float) -> float:
+    """An upper end."""
+    return INF if x > 709 else math.exp(x)
+
+
+def _safe_low_exp(x: float) -> float:
+    """A lower end: a finite number, however large."""
+    return min(_safe_exp(x), LARGEST)
 
 
 def _negate(a: Range) -> Range:
@@ -434,7 +456,7 @@ def _negate(a: Range) -> Range:
 
 def _multiply(a: Range, b: Range) -> Range:
     if a.non_negative and b.non_negative:
-        low = a.low * b.low if INF not in (a.low, b.low) else INF
+        low = min(a.low * b.low, LARGEST)
         high = 0.0 if 0.0 in (a.high, b.high) else a.high * b.high
         return Range(low, high, a.positive and b.positive and low == 0.0, a.high_open and b.high_open)
     if a.high <= 0 and b.non_negative:
@@ -449,12 +471,19 @@ def _multiply(a: Range, b: Range) -> Range:
 
 def _reciprocal(a: Range) -> Range:
     if a.non_negative and not a.positive:  # 1/0 is inf
-        return Range(0.0 if a.high == INF else 1 / a.high if a.high else INF)
+        return Range(0.0 if a.high == INF else _inverse(a.high) if a.high else 0.0)
     if not a.positive:
         return _negate(_reciprocal(_negate(a))) if _negate(a).positive else ANY
     return Range(
-        0.0 if a.high == INF else 1 / a.high, INF if a.low == 0 else 1 / a.low, a.high == INF or a.high_open, a.low_open
+        0.0 if a.high == INF else _inverse(a.high),
+        INF if a.low == 0 else 1 / a.low,
+        a.high == INF or a.high_open,
+        a.low_open,
     )
+
+
+def _inverse(high: float) -> float:
+    return min(1 / high, LARGEST)
 
 
 def _power(base: Range, exponent: Range) -> Range:
@@ -486,10 +515,6 @@ def _sign_of(a: Range) -> Range:
     return Range(-INF, 0.0, False, a.high < 0 or a.high_open) if a.high <= 0 else ANY
 
 
-def _safe_exp(x: float) -> float:
-    return INF if x > 709 else math.exp(x)
-
-
 def _cosine(a: Range) -> Range:
     """Within half a turn of 0 the cosine falls on both sides."""
     far = max(-a.low, a.high)
@@ -497,10 +522,10 @@ def _cosine(a: Range) -> Range:
 
 
 _FUNCTIONS: dict[type[Op], Callable[[Range], Range]] = {
-    Exp: lambda a: Range(_safe_exp(a.low), _safe_exp(a.high), a.low == -INF or a.low_open, a.high_open),
+    Exp: lambda a: Range(_safe_low_exp(a.low), _safe_exp(a.high), a.low == -INF or a.low_open, a.high_open),
     Abs: lambda a: a if a.non_negative else Range(0.0, max(-a.low, a.high)),
     Relu: lambda a: Range(max(a.low, 0.0), max(a.high, 0.0), a.low_open and a.low >= 0),
-    Sigmoid: lambda a: Range(0.0, 1.0, True, True),
+    Sigmoid: lambda a: Range(0.0, 1.0, True),  # of a large value it rounds to 1
     Tanh: lambda a: Range(0.0 if a.non_negative else -1.0, 1.0),
     Sin: lambda a: Range(-1.0, 1.0),
     Cos: lambda a: _cosine(a),

@@ -84,8 +84,11 @@ class Totals:
                 return below(node.inputs[0], frozenset({source}))
             case Slice(source, target) if target in axes:
                 return self._part(node.inputs[0], below(node.inputs[0], axes - {target} | {source}))
-            case L1Normalize(along) if set(along) == axes and self._range(node.inputs[0]).non_negative:
-                return Total.ONE if self._range(node.inputs[0]).positive else Total.AT_MOST_ONE
+            case L1Normalize(along, eps) if set(along) == axes and self._range(node.inputs[0]).non_negative:
+                bounds, floor = self._range(node.inputs[0]), eps.as_number()
+                if bounds.positive and floor is not None and bounds.low >= floor:
+                    return Total.ONE
+                return Total.NEAR_ONE if bounds.positive else Total.AT_MOST_ONE
             case Divide():
                 return self._divided(node.inputs[0], node.inputs[1], axes)
             case Multiply():

@@ -7,34 +7,70 @@ of a window or of a document. Constants have their defaults.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Mapping
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from ..graph import Node
-from ..ops.functions import Abs
-from ..ops.layout import Rename
+from ..ops.functions import Abs, Exp, HardSigmoid, Relu, Relu6, Sigmoid, Sign, Softplus, Softsign, Square, Tanh
+from ..ops.layout import Broadcast, Rename, Reorder
 from ..ops.leaves import Literal, Position
-from ..ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or
+from ..ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or, Where
+from ..ops.pairs import Clamp, Maximum
 from ..sizes import Facts, Poly, Truth
 from ..structure import Affine, affine
 from ..types import Kind
 
 Places = Mapping[str, str | None]  # an axis of the row -> the axis whose position it has; None: its first position
 MAX_DEPTH = 40
+_HIDDEN = Literal(-math.inf)
+_BOUNDED = (Abs, Clamp, Exp, HardSigmoid, Maximum, Relu, Relu6, Sigmoid, Sign, Softplus, Softsign, Square, Tanh)
 MAX_PLACES = 16  # entries of a row that are tried
 
 
 def leaves_some(condition: Node, axes: Iterable[str], constants: Mapping[str, int | float], facts: Facts) -> bool:
     """Whether the condition holds for some entry along the axes, wherever the others stand."""
+    return leaves_some_of([(condition, False)], axes, constants, facts)
+
+
+def leaves_some_of(
+    conditions: Sequence[tuple[Node, bool]],
+    axes: Iterable[str],
+    constants: Mapping[str, int | float],
+    facts: Facts,
+) -> bool:
+    """Whether all conditions hold for one entry along the axes; each with whether it is its negation that counts."""
     along = tuple(axes)
-    others = set(condition.axes) - set(along)
+    others = {axis for condition, _ in conditions for axis in condition.axes} - set(along)
     choices: list[list[str | None]] = []
     for axis in along:
         size = Poly.symbol(axis)
         alike = sorted(o for o in others if facts.at_least(size, Poly.symbol(o)) is Truth.YES)
         choices.append([*alike, None])
     tried = itertools.islice(itertools.product(*choices), MAX_PLACES)
-    return any(_Row(dict(zip(along, chosen, strict=True)), constants, facts).holds(condition) for chosen in tried)
+    rows = (_Row(dict(zip(along, chosen, strict=True)), constants, facts) for chosen in tried)
+    return any(all(row.holds(each, negated=negated) for each, negated in conditions) for row in rows)
+
+
+def shown_where(node: Node, depth: int = 0) -> tuple[tuple[Node, bool] | None, ...]:
+    """The conditions under all of which a value is not -inf (negated: true), as masks hide it; None: one not known.
+
+    Nothing, if the text does not make it -inf.
+    """
+    if isinstance(node.op, Literal):
+        return (None,) if node.op.value == -math.inf else ()
+    if isinstance(node.op, _BOUNDED) or depth > MAX_DEPTH:
+        return ()
+    if isinstance(node.op, Where):
+        condition, yes, no = node.inputs
+        if yes.op == _HIDDEN or no.op == _HIDDEN:
+            rest = no if yes.op == _HIDDEN else yes
+            return ((condition, rest is no), *shown_where(rest, depth + 1))
+        return (*shown_where(yes, depth + 1), *shown_where(no, depth + 1))
+    if not (node.op.elementwise or isinstance(node.op, Reorder | Broadcast | Rename)):
+        return ()
+    found = tuple(each for operand in node.inputs for each in shown_where(operand, depth + 1))
+    return (None,) if found and isinstance(node.op, Rename) else found
 
 
 class _Row:

@@ -35,12 +35,17 @@ EXPECTED: dict[str, set[tuple[str, str]]] = {
     "prf": {("AG522", "x @ omega^T - sum[D](x * x) / 2")},
     # only differences with n >= m may be exponentiated; the text has them all, and selects after
     "selective_ssm": {("AG522", "a * (time - time[N -> M])")},
+    # sigmoids of large values round to 1
+    "attnzero_174": {("AG520", "sum[D](u)")},
+    # all entries may be the same
+    "attnzero_34": {("AG525", "std[B, H, N, D](y, ddof=1)")},
+    "attnzero_105": {("AG525", "std[B, H, F, D](x, ddof=1)")},
     # weights that the caller gives are positive by word only
     "quadrature_attention": {("AG520", "sum[M](a)")},
     # a power of 15 leaves the range of half precision
     "lssar": {("AG522", "relu((pos(N) + 1) * a - where(pos(N) < warm_rows, 0, 1))")},
 }
-NUMBERS = ("AG520", "AG521", "AG522", "AG523")
+NUMBERS = ("AG520", "AG521", "AG522", "AG523", "AG524", "AG525")
 
 
 def zero(x: Tensor) -> Tensor:
@@ -153,7 +158,18 @@ HEADER = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    const eps = 1e-6\n
         ("x * rsqrt(y * x)", [Hazard.ZERO, Hazard.DOMAIN]),
         ("x * rsqrt(var[D](y) + 1e-5)", []),
         ("sqrt(x * y)", [Hazard.DOMAIN]),
-        ("sqrt(x * x)", []),
+        ("sqrt(x * x)", [Hazard.ROOT]),
+        ("sqrt(x * x + eps)", []),
+        ("sqrt(sum[D](x * x))", [Hazard.ROOT]),
+        ("sqrt(sum[D](x * y))", [Hazard.DOMAIN]),
+        ("sqrt(stop_gradient(x * x))", []),
+        ("sqrt(pos(N)) * x", []),
+        ("std[D](x * y)", [Hazard.ROOT]),
+        ("norm[D](x * y)", []),
+        ("relu(x * y)^1.5", []),
+        ("log(1 - sigmoid(x * y))", [Hazard.DOMAIN]),
+        ("log(sigmoid(x * y))", []),
+        ("log(softmax[D](x))", [Hazard.DOMAIN]),
         ("log(x * y)", [Hazard.DOMAIN]),
         ("log(x * x)", [Hazard.DOMAIN]),
         ("log(softplus(x))", []),
@@ -162,7 +178,8 @@ HEADER = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    const eps = 1e-6\n
         ("asin(x * y)", [Hazard.DOMAIN]),
         ("asin(tanh(x))", []),
         ("(x * y)^0.5", [Hazard.DOMAIN]),
-        ("relu(x * y)^0.5", []),
+        ("relu(x * y)^0.5", [Hazard.ROOT]),
+        ("where(x * y > 0, relu(x * y)^0.5, 0)", [Hazard.ROOT]),
         ("(x * y)^(-1)", [Hazard.ZERO]),
         ("exp(x * y)", [Hazard.OVERFLOW]),
         ("exp(x - max[D](x))", []),
@@ -185,6 +202,42 @@ HEADER = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    const eps = 1e-6\n
 )
 def test_hazards_of_an_expression(body: str, found: list[Hazard]) -> None:
     assert [each.hazard for each in hazards(formula_of(f"{HEADER}    return {body} + 0 * (x + y + w)\n"))] == found
+
+
+MASKED = "attention f(s[N, M], c[N, M] bool, g[M] bool, k[N]) -> [N, M]:\n    where M = N\n"
+CAUSAL = "pos(N) >= pos(M)"
+
+
+@pytest.mark.parametrize(
+    ("body", "empty"),
+    [
+        ("softmax[M](where(c, s, -inf))", False),  # a mask, under which such a row is 0
+        ("softmax[M](where(c, where(g, s, -inf), -inf))", False),
+        ("softmax[M](where(c, -inf, where(g, s, -inf)))", False),
+        ("softmax[M](s + where(c, 0, -inf))", False),  # is computed as one
+        ("softmax[M](s + where(c, -inf, 0))", False),
+        ("softmax[M](s - where(c, 0, -inf)[N -> P][P -> N])", True),
+        (f"softmax[M](s + where({CAUSAL}, 0, -inf))", False),
+        ("softmax[M](s + where(pos(N) < pos(M), -inf, 0))", False),
+        ("softmax[M](s + where(pos(N) > pos(M), 0, -inf))", False),
+        (f"softmax[M](s + where({CAUSAL}, 0, -inf) + where(g, 0, -inf))", False),
+        (f"softmax[M](s + where({CAUSAL}, 0, -inf) + where(pos(N) - pos(M) <= 2, 0, -inf))", False),
+        ("log_softmax[M](s + where(pos(M) == 0, -inf, 0) + where(pos(N) == pos(M), 0, -inf))", True),
+        ("softmax[M](s / 2 + max(where(c, 0, -inf), -100))", False),
+        ("softmax[M](s + where(c, 0, -1e9))", False),
+        ("log_softmax[M](where(c, s, -inf))", True),
+        (f"log_softmax[M](where({CAUSAL}, s, -inf))", False),
+        ("exp(where(c, s, -inf) - max[M](where(c, s, -inf)))", True),
+        (f"exp(where({CAUSAL}, s, -inf) - max[M](where({CAUSAL}, s, -inf)))", False),
+    ],
+)
+def test_rows_in_which_all_is_hidden(body: str, empty: bool) -> None:
+    text = f"{MASKED}    a = {body}\n    return a + 0 * where(c or g, s + k, 0)\n"
+    report = report_of(text)
+    assert [each.code for each in report.diagnostics] == ["AG524"] * empty
+    s, hidden = torch.randn(3, 3), torch.zeros(3, 3, dtype=torch.bool)
+    values = [attngraph.compile(text)(s, c, g, s[0]) for c in (hidden, ~hidden) for g in (hidden[0], ~hidden[0])]
+    assert any(bool(torch.isnan(value).any()) for value in values) is empty
 
 
 STEP = "attention f(x[N, D], y[N, D], w[D]) -> [N, D]:\n    z = x * y\n    scan N:\n"

@@ -95,6 +95,9 @@ def _is_normalised(each: Weights, formula: Formula) -> bool:
         ("(exp(q @ k^T) @ v) / sum[M](exp(q @ k^T))", Total.ONE),
         ("(exp(q @ k^T) @ v) / sum[N](exp(q @ k^T))[M -> N]", Total.UNKNOWN),
         ("l1_normalize[M](relu(q @ k^T)) @ v", Total.AT_MOST_ONE),
+        ("l1_normalize[M](sigmoid(q @ k^T)) @ v", Total.NEAR_ONE),  # the sum may be below the smallest divisor
+        ("l1_normalize[M](sigmoid(q @ k^T) + 1) @ v", Total.ONE),
+        ("l1_normalize[M](sigmoid(q @ k^T) + 1, eps=2) @ v", Total.NEAR_ONE),
     ],
 )
 def test_totals_of_an_expression(body: str, total: Total) -> None:
