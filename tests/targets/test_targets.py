@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
 
 import attngraph
 from attngraph.compiler.targets.inductor import Inductor
@@ -86,6 +87,16 @@ def test_torch_compile_traces_without_a_break(text: str) -> None:
     for n, batch in ((9, (2,)), (50, (3,)), (53, (2,))):
         inputs = DRAWN[text](batch, n)
         torch.testing.assert_close(made(*inputs), eager(*inputs), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("text", [SOFTMAX, CAUSAL, WINDOW, KINDS], ids=["softmax", "causal", "window", "kinds"])
+def test_torch_compile_compiles_once_for_all_lengths(text: str) -> None:
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    made = torch.compile(on(text, "inductor").get_submodule("_orig_mod"), fullgraph=True, dynamic=True, backend=counter)
+    for n in (12, 7, 31, 98, 147):
+        made(*DRAWN[text]((2,), n))
+    assert counter.frame_count == 1
 
 
 @pytest.mark.slow
