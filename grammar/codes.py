@@ -207,7 +207,7 @@ CODES: dict[str, Code] = {
         "not-int",
         "error",
         "`{operation}` needs an int value, but this is {kind}",
-        "positions are ints: `pos(N)`, and `+ - * // %` of ints",
+        "positions are ints: `pos(N)`, and `+ - * // %` of ints; `int(x)` rounds towards 0",
     ),
     "AG214": Code(
         "mixed-operands",

@@ -285,6 +285,7 @@ _FUNCTIONS: dict[type[functions.Function], Callable[..., Any]] = {
     functions.Floor: lambda x: np.floor(x).astype(x.dtype),
     functions.Ceil: lambda x: np.ceil(x).astype(x.dtype),
     functions.Round: lambda x: np.rint(x).astype(x.dtype),
+    functions.Int: lambda x: np.trunc(x).astype(np.int64),
     functions.Sigmoid: _of_real(lambda x: 1 / (1 + np.exp(-x))),
     functions.LogSigmoid: _of_real(lambda x: -np.log(1 + np.exp(-x))),
     functions.HardSigmoid: _of_real(lambda x: np.minimum(np.maximum(x + 3, 0), 6) / 6),

@@ -24,6 +24,7 @@ from ..ops.functions import (
     Erf,
     Exp,
     HardSigmoid,
+    Int,
     Log,
     Relu,
     Relu6,
@@ -210,6 +211,8 @@ def range_of(
             return Range(0.0) if exponent % 2 == 0 else (_sign_of(operands[0]))
         case Power():
             return _power(operands[0], operands[1])
+        case Int():
+            return Range(_truncated(operands[0].low), _truncated(operands[0].high))
         case Sum(axes):
             return Range(0.0, INF, True) if _some_positive(node.inputs[0], axes, found) else _sign_of(operands[0])
         case Product():
@@ -266,6 +269,10 @@ def _squared(a: Range) -> Range:
     if not a.positive or a.low * a.low == math.inf:
         return Range(0.0)
     return Range(a.low * a.low, a.high * a.high, a.low_open and a.low > 0, a.high_open)
+
+
+def _truncated(end: float) -> float:
+    return float(math.trunc(end)) if math.isfinite(end) else end
 
 
 def _is_never_zero(node: Node) -> bool:

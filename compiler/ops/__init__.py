@@ -92,6 +92,7 @@ OPS: tuple[type[Op], ...] = (
     functions.Floor,
     functions.Ceil,
     functions.Round,
+    functions.Int,
     functions.Sigmoid,
     functions.LogSigmoid,
     functions.HardSigmoid,

@@ -420,6 +420,30 @@ class Round(_Rounding):
     number: ClassVar[str] = "round(x)"
 
 
+@dataclass(frozen=True)
+class Int(Function):
+    """int(x): a real value as an int, rounded towards 0.
+
+    Formula: `out = n whole with the largest abs(n) <= abs(x) and the sign of x`. For places that are computed from
+    real values, as in `take[P](table, int(x))`. There is no gradient. NaN, inf and values beyond 2^63 give any int.
+    """
+
+    spelling: ClassVar[str] = "int"
+    number: ClassVar[str] = "int(x)"
+    differentiable: ClassVar[bool] = False
+    latex: ClassVar[str] = "\\operatorname{{int}}\\left( {x} \\right)"
+
+    def infer(self, *operands: Type) -> Type:
+        return super().infer(*operands).of(Kind.INT)
+
+    def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
+        return operands[0].kind
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        [x] = operands
+        return x.expression if x.type.kind is Kind.INT else pyast.method(x.expression, "long")
+
+
 # -- gates -------------------------------------------------------------------------------------------
 
 

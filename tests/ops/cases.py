@@ -117,7 +117,7 @@ _PLAIN: tuple[type[functions.Function], ...] = (
     functions.Erfc, functions.Floor, functions.Ceil, functions.Round, functions.Sigmoid, functions.LogSigmoid,
     functions.HardSigmoid, functions.Softsign, functions.Relu, functions.Relu6, functions.LeakyRelu, functions.Elu,
     functions.Celu, functions.Selu, functions.Gelu, functions.Silu, functions.HardSwish, functions.Mish,
-    functions.Softplus, functions.StopGradient,
+    functions.Softplus, functions.StopGradient, functions.Int,
 )  # fmt: skip
 
 FUNCTIONS = [

@@ -178,6 +178,8 @@ KINDS: list[tuple[Op, tuple[Kind, ...], Kind]] = [
     (functions.Abs(), (INT,), INT),
     (functions.Abs(), (COMPLEX,), REAL),
     (functions.Floor(), (REAL,), REAL),
+    (functions.Int(), (REAL,), INT),
+    (functions.Int(), (INT,), INT),
     (pairs.Minimum(), (INT, INT), INT),
     (pairs.LogAddExp(), (INT, INT), REAL),
     (pairs.Clamp(("min",)), (INT, REAL), REAL),

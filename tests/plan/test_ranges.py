@@ -42,7 +42,7 @@ UNARY: list[Callable[[], Op]] = [
         for name in (
             "Abs", "Square", "Sqrt", "Exp", "Sin", "Cos", "Tanh", "Sigmoid", "Softplus", "Relu", "Relu6", "Elu",
             "Gelu", "Silu", "LeakyRelu", "LogSigmoid", "Softsign", "HardSigmoid", "Log1p", "Erf", "StopGradient",
-            "Sign", "Floor", "Reciprocal", "Rsqrt", "Expm1", "Cosh", "Log",
+            "Sign", "Floor", "Int", "Reciprocal", "Rsqrt", "Expm1", "Cosh", "Log",
         )
     ),
     lambda: functions.Elu(Poly.constant(2)),
