@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.fx.experimental.symbolic_shapes import free_symbols
+
+from attngraph.compiler.emit import emit
+from attngraph.compiler.module import _instance
+from attngraph.compiler.targets.lifted import with_sizes
+from attngraph.compiler.targets.programs import export
 
 from ..emit.formulas import compiled
+from .test_targets import planned
 
 
 @pytest.mark.parametrize("eps", ["1e-8", "1e-12"])
@@ -51,3 +58,24 @@ def test_onnx_computes_with_sizes_in_double_precision() -> None:
         for length in (14, 5):
             x = torch.randn(2, length, 3, dtype=torch.float64)
             torch.testing.assert_close(made(x), eager(x), rtol=1e-13, atol=1e-13)
+
+
+def test_recurrences_take_the_sizes_of_their_results() -> None:
+    """What inductor looks for among their arguments; a program that has them computes the same."""
+    text = """attention f(x[N, D]) -> [N, D]:
+    scan N:
+        state s[D] = 0
+        s = 0.5 * s + tanh(s) * x + 1
+        yield y = s
+    return y
+"""
+    formula, plan = planned(text)
+    loop = _instance(formula, emit(formula, plan, at_once=True, operator=True), None, None, None, torch.float64)[0]  # type: ignore[arg-type]
+    program = with_sizes(export(loop, (torch.randn(2, 5, 3, dtype=torch.float64),)))
+    [scan] = [node for node in program.graph.nodes if node.target is torch.ops.higher_order.scan]
+    wanted = set().union(*map(free_symbols, scan.meta["val"]))
+    length = scan.args[2][0].meta["val"].size(0).node.expr
+    assert wanted - {node.meta["val"].node.expr for node in scan.args[3]} <= {length}
+    assert len(wanted) >= 3
+    x = torch.randn(4, 9, 2, dtype=torch.float64)
+    torch.testing.assert_close(program.module()(x), compiled(text, dtype=torch.float64)(x))
