@@ -225,11 +225,15 @@ def simplify(
     return Simplified(Formula(chosen.name, Source(f"{chosen.name} (simplified)", found.text)), found.steps)
 
 
-def equivalent(left: Formula | str | os.PathLike[str], right: Formula | str | os.PathLike[str]) -> Equivalence:
+def equivalent(
+    left: Formula | str | os.PathLike[str], right: Formula | str | os.PathLike[str], *, guards: bool = False
+) -> Equivalence:
     """Whether two formulas are the same function: `verdict` is PROVED, DIFFERENT or UNKNOWN.
 
     left, right: a Formula, the text of one, or the path of a file. Inputs meet by name, or by position where the names
     differ; parameters, buffers and constants by name, and constants have their defaults.
+    guards: whether they may differ where an epsilon acts or a value is not a number, as what `simplify(guards=True)`
+    gives may.
 
     A proof says what it rests on (`method`, `confidence`); a refutation has a `counterexample` with sizes, seed,
     position and both values; an open case says why.
@@ -241,7 +245,7 @@ def equivalent(left: Formula | str | os.PathLike[str], right: Formula | str | os
     from .compiler.equivalence import equivalent as run
 
     first, second = (Side(formula, formula.graph) for formula in sides)
-    return run(first, second)
+    return run(first, second, guards=guards)
 
 
 def _typed(formula: Formula) -> compiler.Formula:

@@ -121,6 +121,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     equiv = command("equiv", "mine.attn paper.attn", "kernels.attn:linear_attention linear.attn")
     for which in ("left", "right"):
         equiv.add_argument(which, metavar="FILE[:NAME]", help="a formula file, and which of its formulas")
+    equiv.add_argument("--guards", action="store_true", help="only where no epsilon acts and all values are numbers")
 
     build = command("compile", "linear.attn", "linear.attn -o linear.py", "swin.attn -o swin.onnx --const W=7")
     build.add_argument("file", metavar="FILE", help=one)

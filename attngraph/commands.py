@@ -332,7 +332,7 @@ def equiv(arguments: Namespace, console: Console) -> int:
         raise Misuse(f"this needs {error.name}, which is not installed: pip install {error.name}") from error
     left, right = chosen
     console.stage = f"comparing {arguments.left} with {arguments.right}"
-    found = equivalent(Side(left, left.graph), Side(right, right.graph))
+    found = equivalent(Side(left, left.graph), Side(right, right.graph), guards=arguments.guards)
     where = ""
     if found.verdict is Verdict.PROVED:
         where = " for all sizes" if found.everywhere else " at the sizes below"

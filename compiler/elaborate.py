@@ -103,6 +103,7 @@ class _Elaborator:
         self.builder = builder
         self.frame = _Frame(others)
         self.origins: dict[Node, Span] = {}
+        self.inner_names: dict[Node, str] = {}
         self.names: dict[Node, str] = {}
         self.calls: list[ast.Formula | ast.Function] = [scope.tree]
         self.depth = 0
@@ -217,6 +218,7 @@ class _Elaborator:
             claims=tuple(c for s in tree.statements if isinstance(s, ast.Require) for c in s.claims),
             origins=self.origins,
             called=tuple(self.called.values()),
+            inner_names=self.inner_names,
         )
 
     def _results(self, outputs: list[Node | None], returned: ast.Return | None) -> list[Node] | None:

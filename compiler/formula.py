@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..grammar.ast import Claim
 from ..grammar.ast import Formula as Tree
@@ -71,6 +71,7 @@ class Formula:
     origins: where in the text a node was first written.
     introduced: axes of `derived` that a plan made; the text does not know them.
     called: the formulas whose text was read in place of a call, in the order of the calls.
+    inner_names: what called formulas call their values.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Formula:
     origins: Mapping[Node, Span]
     called: tuple[Definition, ...] = ()
     introduced: frozenset[str] = frozenset()
+    inner_names: Mapping[Node, str] = field(default_factory=dict)
 
     @property
     def docstring(self) -> str:

@@ -265,7 +265,9 @@ def _body(elaborator: _Elaborator, callee: ast.Formula, call: ast.Call) -> Node 
             case ast.Function():
                 frame.functions[statement.name] = statement
             case ast.Assign(name, value):
-                frame.values[name] = elaborator.value(value)
+                frame.values[name] = node = elaborator.value(value)
+                if node is not None:
+                    elaborator.inner_names.setdefault(node, name)
             case ast.Scan():
                 blocks.read_scan(elaborator, statement)
             case ast.Return(values):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ..grammar import ast
@@ -161,4 +162,7 @@ def number(value: int | float) -> ast.Expression:
         return ast.Unary("-", number(-value))
     if value == float("inf"):
         return ast.Name("inf")
-    return ast.Number(repr(value))
+    if value == math.pi:
+        return ast.Name("pi")
+    digits, mark, exponent = repr(value).partition("e")
+    return ast.Number(f"{digits}e{int(exponent)}" if mark else digits)

@@ -62,6 +62,8 @@ def simplify(
         new = found.became.get(node, node)
         if new is node or not isinstance(new.op, Leaf):
             names.setdefault(new, name)
+    inner = {found.became.get(node, node): name for node, name in formula.inner_names.items()}
+    formula = replace(formula, inner_names=inner)
     return Simplification(formula, Graph(found.outputs, names), _steps(formula, found), found.trace)
 
 
@@ -92,6 +94,7 @@ def with_constants(formula: Formula, consts: Mapping[str, int | float]) -> Formu
         tree=replace(formula.tree, statements=tuple(_rebound(s, consts) for s in formula.tree.statements)),
         constants={**formula.constants, **consts},
         origins=origins,
+        inner_names={made.get(node, node): name for node, name in formula.inner_names.items()},
     )
 
 

@@ -20,6 +20,7 @@ from .elaborate import elaborate
 from .formula import Formula
 from .graph import Graph, Node
 from .ops import BY_SPELLING
+from .ops.arithmetic import Add
 from .ops.base import Leaf, Op, Reject
 from .ops.contraction import Contraction, matmul
 from .ops.layout import Broadcast, Convert, Rename, Reorder
@@ -277,7 +278,7 @@ class _Writer:
         if name is None and not shared and value.depth < MAX_DEPTH:
             return value
         if name is None:
-            name = self._fresh(_word(op))
+            name = self._fresh(self.source.inner_names.get(node) or _word(op))
         self.lines.append(ast.Assign(name, value.expression))
         return _Written(ast.Name(name), value.axes)
 
@@ -317,7 +318,15 @@ class _Writer:
                 return _contraction(node, operands, depth)
         types = [operand.type.with_axes(w.axes) for operand, w in zip(node.inputs, operands, strict=True)]
         shown = expression(node, [operand.expression for operand in operands])
-        return _Written(shown, op.infer(*types).axes, depth)
+        return _Written(_opened(shown) if isinstance(op, Add) else shown, op.infer(*types).axes, depth)
+
+
+def _opened(total: ast.Expression) -> ast.Expression:
+    """`x + y + z` for `x + (y + z)`."""
+    match total:
+        case ast.Binary("+", left, ast.Binary("+", first, second)):
+            return ast.Binary("+", _opened(ast.Binary("+", left, first)), second)
+    return total
 
 
 def _contraction(node: Node, operands: list[_Written], depth: int) -> _Written:

@@ -157,26 +157,23 @@ def _fit(expression: Expression, minimum: int, indent: int, used: int) -> str:
     """The text of an expression, broken where it would pass the right margin.
 
     indent: the indentation of the line that it starts on; used: the width that stands before it on that line.
-    A broken operation stands in parentheses; a broken call has its arguments on lines of their own.
+    A broken operation stands in parentheses, those of a call of which it is the only argument; a broken call has its
+    arguments on lines of their own.
     """
     flat = _flat(expression, minimum)
     if used + len(flat) <= WIDTH:
         return flat
     inner = indent + _INDENT
     match expression:
+        case Call(_, _, (Binary() as only,), ()) if only.operator != "^":
+            return _broken(f"{_head(expression)}(", _links(only, inner), "", indent)
         case Call() if expression.arguments or expression.keywords:
             parts = [_fit(argument, 0, inner, inner + 1) for argument in expression.arguments]
             for keyword in expression.keywords:
                 parts.append(f"{keyword.name}={_fit(keyword.value, 0, inner, inner + len(keyword.name) + 2)}")
             return _broken(f"{_head(expression)}(", parts, ",", indent)
         case Binary(operator) if operator != "^":
-            first, rest = _chain(expression)
-            own = LEVELS[operator]
-            parts = [_fit(first, rest[0].left_level, inner, inner)]
-            for link in rest:
-                width = inner + len(link.operator) + 1
-                parts.append(f"{link.operator} {_fit(link.right, own + 1, inner, width)}")
-            return _broken("(", parts, "", indent)
+            return _broken("(", _links(expression, inner), "", indent)
         case Transpose(operand):
             return f"{_fit(operand, _PRIMARY, indent, used + 2)}^T"
         case Rename(operand, source, target):
@@ -185,6 +182,16 @@ def _fit(expression: Expression, minimum: int, indent: int, used: int) -> str:
         case Unary("-", operand) if level(expression) >= minimum:
             return f"-{_fit(operand, _NEGATIVE, indent, used + 1)}"
     return flat
+
+
+def _links(expression: Binary, indent: int) -> list[str]:
+    """The lines of a broken operation: its first operand, then every operator with what is right of it."""
+    first, rest = _chain(expression)
+    parts = [_fit(first, rest[0].left_level, indent, indent)]
+    for link in rest:
+        right = _fit(link.right, LEVELS[expression.operator] + 1, indent, indent + len(link.operator) + 1)
+        parts.append(f"{link.operator} {right}")
+    return parts
 
 
 class _Link(NamedTuple):

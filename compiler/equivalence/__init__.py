@@ -29,19 +29,23 @@ _RUN = "evaluation in float64"
 MAX_SPECIAL = 8  # sizes around smaller constants at which a proof is sought
 
 
-def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = True) -> Equivalence:
+def equivalent(
+    left: Side, right: Side, *, rules: bool = True, edges: bool = True, guards: bool = False
+) -> Equivalence:
     """Whether two formulas compute the same for all inputs, parameters and sizes that both take.
 
     Inputs meet by name, or by position where the names differ; parameters, buffers and constants by name. Constants
     have their defaults. Values are compared, not gradients: `stop_gradient(x)` is x.
 
     rules: whether a proof may use simplification rules, which leaves their tests out. edges: whether formulas that
-    differ only where inputs are 0, equal, tiny, or at a number that one of them mentions, are different.
+    differ only where inputs are 0, equal, tiny, or at a number that one of them mentions, are different. guards:
+    whether formulas may differ where an epsilon acts or a value is not a number; a proof then says so.
     """
+    edges = edges and not guards
     matched = Matched.of(left, right)
     if isinstance(matched, str):
         return Equivalence(Verdict.UNKNOWN, "signatures", matched)
-    search = Search(matched)
+    search = Search(matched, guards)
     manners = tuple(Manner) if edges else (Manner.NORMAL, Manner.POSITIVE)
     tested = list(matched.sizes())
     if not tested:
@@ -55,6 +59,8 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
                 exact = exact or identity(matched, tested)
             if exact is None or not doubtful or not exact.proved:
                 return _different(found)
+        if search.unlike:
+            return Equivalence(Verdict.UNKNOWN, "signatures", "the results have different sizes", (sizes,))
     simple = matched
     if rules:
         simple = replace(matched, left=_simplified(left), right=_simplified(right))
@@ -65,6 +71,9 @@ def equivalent(left: Side, right: Side, *, rules: bool = True, edges: bool = Tru
     shorter = any(before.graph.outputs != after.graph.outputs for before, after in pairs)
     if same_sums(matched) or (shorter and same_sums(simple)):
         reason = "for all sizes, for finite values: both are the same sum of products"
+        return Equivalence(Verdict.PROVED, "sums of products", reason, tuple(tested), everywhere=True)
+    if guards and same_sums(matched, guards=True):
+        reason = "for all sizes, where no epsilon acts and all values are numbers: both are the same sum of products"
         return Equivalence(Verdict.PROVED, "sums of products", reason, tuple(tested), everywhere=True)
     exact = exact or identity(matched, tested)
     if exact.unequal and not exact.unknowns:

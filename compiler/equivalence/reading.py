@@ -37,6 +37,7 @@ from .sums import (
     multiply,
     number,
     power,
+    scale_out,
     scaled,
     subtract,
 )
@@ -56,6 +57,7 @@ class Reader:
     size: Callable[[Poly], Poly]
     name: Callable[[str], str]
     given: Mapping[str, tuple[str, tuple[str, ...]]]
+    positive: Callable[[Node], bool] | None = None
     found: dict[Node, Form] = field(default_factory=dict)
 
     def read(self, outputs: Sequence[Node]) -> list[Form]:
@@ -113,7 +115,8 @@ class Reader:
             case arithmetic.Multiply() | logic.And():
                 return multiply(*operands)
             case arithmetic.Divide():
-                return multiply(operands[0], power(operands[1], Fraction(-1)))
+                positive = self.positive is not None and self.positive(node.inputs[1])
+                return multiply(operands[0], power(operands[1], Fraction(-1), positive=positive))
             case functions.Reciprocal():
                 return power(operands[0], Fraction(-1))
             case functions.Square():
@@ -129,11 +132,9 @@ class Reader:
             case functions.Exp() if node.type.kind is Kind.REAL:
                 return self._exponential(node.inputs[0])
             case functions.Sigmoid():
-                ahead = exponential(operands[0])
-                return multiply(ahead, power(add(ONE, ahead), Fraction(-1)))
+                return _sigmoid(operands[0])
             case functions.Silu():
-                ahead = exponential(operands[0])
-                return multiply(operands[0], ahead, power(add(ONE, ahead), Fraction(-1)))
+                return multiply(operands[0], _sigmoid(operands[0]))
             case functions.Tanh():
                 ahead = exponential(scaled(operands[0], 2))
                 return multiply(subtract(ahead, ONE), power(add(ahead, ONE), Fraction(-1)))
@@ -149,6 +150,15 @@ class Reader:
                 return self.total(operands[0], op.axes)
             case reductions.Mean():
                 return self.mean(operands[0], op.axes)
+            case logic.IsNan() if self.positive is not None:
+                return number(0)
+            case reductions.Norm() | normalisations.L2Normalize() if self.positive is not None:
+                length = self._scaled("length", operands[0], op.axes)
+                if isinstance(op, reductions.Norm):
+                    return length
+                return multiply(operands[0], power(length, Fraction(-1)))
+            case reductions.StandardDeviation() if self.positive is not None:
+                return self._scaled(f"deviation {self.size(op.ddof)}", operands[0], op.axes)
             case reductions.Norm():
                 return power(self.total(multiply(operands[0], operands[0]), op.axes), HALF)
             case reductions.LogSumExp():
@@ -183,6 +193,15 @@ class Reader:
             case logic.GreaterEqual() | logic.Greater() | logic.LessEqual() | logic.Less():
                 return self._compared(node, operands)
         return self._opaque(node, operands)
+
+    def _scaled(self, name: str, form: Form, axes: Sequence[str]) -> Form:
+        """A positive value along axes that takes a positive factor along."""
+        outer = [self.name(axis) for axis in axes]
+        outside, inside = scale_out(form, outer)
+        inner = {axis: fresh(axis) for axis in outer}
+        sizes = [str(self.size(Poly.symbol(axis))) for axis in axes]
+        atom = Atom(f"{name} {sizes}", (), (inside.renamed(inner),), tuple(inner.values()), "positive")
+        return multiply(outside, factor(atom))
 
     def _fitted(self, op: normalisations.LayerNorm | normalisations.RmsNorm, form: Form, given: list[Form]) -> Form:
         for name, operand in zip(op.given, given, strict=True):
@@ -235,13 +254,11 @@ class Reader:
         if isinstance(op, Scan | Part) or node.type.kind is Kind.COMPLEX:
             raise Declined
         own = _axes_of(op)
-        if len(own) > len(set(own)) or sum(bool(set(own) & set(o.axes)) for o in node.inputs) > 1:
-            raise Declined
         inner = {axis: fresh(axis) for axis in own}
         names = {self.name(axis): name for axis, name in inner.items()}
         stated = [f"{f.name}={self._stated(getattr(op, f.name), own)}" for f in fields(op)]
         sizes = [str(self.size(Poly.symbol(axis))) for axis in own]
-        outer = tuple(self.name(axis) for axis in own if axis in node.axes)
+        outer = tuple(self.name(axis) for axis in dict.fromkeys(own) if axis in node.axes)
         read = [operand.renamed(names) for operand in operands]
         if op.commutative:
             read.sort(key=lambda form: form.text())
@@ -256,6 +273,14 @@ class Reader:
         if isinstance(value, Poly):
             return str(self.size(value))
         return own.index(value) if isinstance(value, str) and value in own else value
+
+
+def _sigmoid(form: Form) -> Form:
+    """Of a form whose coefficients are negative in sum, 1 minus the sigmoid of the other sign."""
+    if sum(value for _, value in form.terms) < 0:
+        return subtract(ONE, _sigmoid(scaled(form, -1)))
+    ahead = exponential(form)
+    return multiply(ahead, power(add(ONE, ahead), Fraction(-1)))
 
 
 def _axes_of(op: Op) -> list[str]:

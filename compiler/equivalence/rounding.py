@@ -77,7 +77,9 @@ def samples(run: Callable[[], list[Tensor] | None], seed: int = 0) -> Iterator[l
 
 def explained(value: Tensor, other: Tensor) -> Tensor:
     """How far rounding moved each element; infinite where it decides whether there is a finite value at all."""
-    apart = (other - value).abs() if _is_float(value) else (other != value).to(torch.float64)
+    if not _is_float(value):
+        return (other != value).to(torch.float64)
+    apart = (other - value).abs()
     same = (other == value) | (torch.isnan(other.abs()) & torch.isnan(value.abs()))
     finite = torch.isfinite(value) & torch.isfinite(other)
     return torch.where(finite, apart.to(torch.float64), torch.where(same, 0.0, math.inf))

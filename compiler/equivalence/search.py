@@ -49,11 +49,14 @@ _ALL = tuple(Manner)
 class Search:
     """A search for a counterexample to two formulas. It keeps the modules that it has built.
 
-    doubtful: whether values differed where rounding may be why.
+    finite: whether only finite values are compared. doubtful: whether values differed where rounding may be why.
+    unlike: whether results had different sizes.
     """
 
     matched: Matched
+    finite: bool = False
     doubtful: bool = False
+    unlike: bool = False
     _sources: dict[int, Generated] = field(default_factory=dict)
     _modules: dict[tuple[object, ...], nn.Module] = field(default_factory=dict)
 
@@ -71,9 +74,12 @@ class Search:
         results = [self._run(index, sizes, values) for index in (0, 1)]
         if results[0] is None or results[1] is None:
             return None
-        finite_only = Manner(seed % len(Manner)) in _FINITE_ONLY
+        finite_only = self.finite or Manner(seed % len(Manner)) in _FINITE_ONLY
         certain: _Certain | None = None
         for output, (left, right) in enumerate(zip(*results, strict=True)):
+            if any(a != b and 1 not in (a, b) for a, b in zip(left.shape, right.shape, strict=False)):
+                self.unlike = True
+                return None
             wrong, apart, scale = _wrong(left, right, tolerance, finite_only)
             if not bool(wrong.any()):
                 continue

@@ -269,8 +269,8 @@ def bind(form: Form, axis: str, size: str, count: Form) -> Form:
     return add(*found)
 
 
-def power(form: Form, exponent: Fraction) -> Form:
-    """A power of a form, where it is a finite number."""
+def power(form: Form, exponent: Fraction, *, positive: bool = False) -> Form:
+    """A power of a form, where it is a finite number. positive: whether the form is known to be."""
     if not form.terms:
         raise Declined
     if exponent.denominator == 1 and 0 <= exponent <= MAX_POWER:
@@ -280,7 +280,9 @@ def power(form: Form, exponent: Fraction) -> Form:
     if exponent.denominator != 1:
         return factor(Atom("sum", (), (form,)), exponent)
     outside, inside = _content(form)
-    return multiply(_power_of_term(*outside.terms[0], exponent), factor(Atom("sum", (), (inside,)), exponent))
+    [(common, leading)] = outside.terms
+    holds = "positive" if positive and leading > 0 and is_positive(common) else ""
+    return multiply(_power_of_term(common, leading, exponent), factor(Atom("sum", (), (inside,), (), holds), exponent))
 
 
 def _power_of_term(term: Term, coefficient: Fraction, exponent: Fraction) -> Form:
@@ -311,13 +313,33 @@ def _primes(value: int) -> list[tuple[int, int]]:
     return found
 
 
-def _content(form: Form) -> tuple[Form, Form]:
-    """What all terms have as a factor, and what is left; its largest coefficient is 1."""
+def is_positive(term: Term) -> bool:
+    """Whether a product without its coefficient is positive where its factors are numbers other than 0."""
+    return all(atom.holds == "positive" or (power.denominator == 1 and power % 2 == 0) for atom, power in term.factors)
+
+
+def scale_out(form: Form, axes: Iterable[str]) -> tuple[Form, Form]:
+    """A positive factor without the axes, and what is left."""
+    outside, inside = _content(form, frozenset(axes), positive=True)
+    return outside, inside
+
+
+def _content(form: Form, without: frozenset[str] = frozenset(), *, positive: bool = False) -> tuple[Form, Form]:
+    """What all terms have as a factor, and what is left; its largest coefficient is 1.
+
+    without: axes that the factor must not have. positive: whether it must be positive.
+    """
     common: dict[str, tuple[Atom, Fraction]] = {}
     tables = []
     for term, _ in form.terms:
-        bound = {name for name, _ in term.bound}
-        tables.append({a.text({}, 0): (a, p) for a, p in term.factors if not a.free & bound and a.holds != "truth"})
+        bound = {name for name, _ in term.bound} | without
+        tables.append(
+            {
+                a.text({}, 0): (a, p)
+                for a, p in term.factors
+                if not a.free & bound and a.holds != "truth" and (a.holds == "positive" or not positive)
+            }
+        )
     for key in {key for table in tables for key in table}:
         powers = [table[key][1] if key in table else Fraction(0) for table in tables]
         least = min(powers)
@@ -325,6 +347,7 @@ def _content(form: Form) -> tuple[Form, Form]:
             common[key] = (next(table[key][0] for table in tables if key in table), least)
     outside = Term(tuple(common.values()))
     leading = _scale([value for _, value in form.terms])
+    leading = abs(leading) if positive else leading
     inverse = Form(((Term(tuple((atom, -p) for atom, p in outside.factors)), 1 / leading),))
     return Form(((outside, leading),)), _inside(inverse, form)
 

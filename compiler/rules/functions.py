@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import Rule, every, negative, non_negative, non_positive, not_below, of_inputs, positive
+from .rule import Rule, apart_from_zero, every, negative, non_negative, non_positive, not_below, of_inputs, positive
 
 INVERSES = (
     Rule("logarithm of an exponential", "x[N]", "log(exp(x))", "x", "log inverts exp", "log(abs(x))"),
@@ -44,11 +44,19 @@ SIGNS = (
     Rule("sign of a negative", "x[N]", "sign(-x)", "-sign(x)", "sign is odd", "relu(-x)"),
     Rule(
         "sign of a positive value", "x[N]", "sign(x)", "1", "the value is positive",
-        near_miss="sign(x)", when=positive("x"), instance="sign(exp(x))",
+        near_miss="sign(x)", when=apart_from_zero("x", 1), instance="sign(1 + exp(x))",
+    ),
+    Rule(
+        "sign of a positive value, maybe rounded to 0", "x[N]", "sign(x)", "1", "the value is positive",
+        near_miss="sign(x)", when=positive("x"), instance="sign(exp(x))", guard="where it is rounded to 0",
     ),
     Rule(
         "sign of a negative value", "x[N]", "sign(x)", "-1", "the value is negative",
-        near_miss="sign(x)", when=negative("x"), instance="sign(-1 - square(x))",
+        near_miss="sign(x)", when=apart_from_zero("x", -1), instance="sign(-1 - square(x))",
+    ),
+    Rule(
+        "sign of a negative value, maybe rounded to 0", "x[N]", "sign(x)", "-1", "the value is negative",
+        near_miss="sign(x)", when=negative("x"), instance="sign(-exp(x))", guard="where it is rounded to 0",
     ),
     Rule(
         "magnitude of a positive value", "x[N]", "abs(x)", "x", "the value is not negative",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .rule import Rule, above, implies, not_a_number, not_below
+from .rule import Rule, above, implies, just_above, not_a_number, not_below
 
 MASKS = (
     Rule("double not", "c[N] bool", "not not c", "c", "two negations cancel", "not c"),
@@ -58,22 +58,28 @@ CHOICES = (
     ),
 )  # fmt: skip
 
-_X, _Y = "exp(x)", "-square(y)"
+_X, _Y, _MEETS = "1 + exp(x)", "-square(y)", "exp(x)"
+_ROUNDED = "where rounding makes both equal"
 DECIDED = tuple(
     Rule(
-        f"choice by x {sign} y where {reason}", "x[N], y[N], a[N], b[N]", f"where(x {sign} y, a, b)", after, reason,
+        f"choice by x {sign} y where {reason}{'' if guard is None else ', up to rounding'}",
+        "x[N], y[N], a[N], b[N]", f"where(x {sign} y, a, b)", after, reason,
         near_miss=f"where(x {sign} y, a, b)", when=condition, instance=f"where({left} {sign} {right}, a, b)",
-        unread=("b" if after == "a" else "a",),
+        unread=("b" if after == "a" else "a",), guard=guard,
     )
-    for sign, after, reason, condition, left, right in (
-        (">", "a", "x is always larger", above("x", "y"), _X, _Y),
-        (">", "b", "x is never larger", not_below("y", "x"), _Y, _X),
-        (">=", "a", "x is never smaller", not_below("x", "y"), _X, _Y),
-        (">=", "b", "x is always smaller", above("y", "x"), _Y, _X),
-        ("<", "a", "x is always smaller", above("y", "x"), _Y, _X),
-        ("<", "b", "x is never smaller", not_below("x", "y"), _X, _Y),
-        ("<=", "a", "x is never larger", not_below("y", "x"), _Y, _X),
-        ("<=", "b", "x is always larger", above("x", "y"), _X, _Y),
+    for sign, after, reason, condition, left, right, guard in (
+        (">", "a", "x is always larger", above("x", "y"), _X, _Y, None),
+        (">", "b", "x is never larger", not_below("y", "x"), _Y, _X, None),
+        (">=", "a", "x is never smaller", not_below("x", "y"), _X, _Y, None),
+        (">=", "b", "x is always smaller", above("y", "x"), _Y, _X, None),
+        ("<", "a", "x is always smaller", above("y", "x"), _Y, _X, None),
+        ("<", "b", "x is never smaller", not_below("x", "y"), _X, _Y, None),
+        ("<=", "a", "x is never larger", not_below("y", "x"), _Y, _X, None),
+        ("<=", "b", "x is always larger", above("x", "y"), _X, _Y, None),
+        (">", "a", "x is always larger", just_above("x", "y"), _MEETS, _Y, _ROUNDED),
+        (">=", "b", "x is always smaller", just_above("y", "x"), _Y, _MEETS, _ROUNDED),
+        ("<", "a", "x is always smaller", just_above("y", "x"), _Y, _MEETS, _ROUNDED),
+        ("<=", "b", "x is always larger", just_above("x", "y"), _MEETS, _Y, _ROUNDED),
     )
 )  # fmt: skip
 

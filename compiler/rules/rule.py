@@ -127,6 +127,17 @@ def negative(name: str) -> Condition:
     return check
 
 
+def apart_from_zero(name: str, sign: int) -> Condition:
+    """The value keeps away from 0, on the side of the sign: underflow cannot make it 0."""
+
+    def check(match: Match, known: Knowledge) -> str | None:
+        found = known.range(match[name])
+        fits = found.low > 0 if sign > 0 else found.high < 0
+        return None if fits else f"`{name}` may be as near to 0 as it likes"
+
+    return check
+
+
 def not_below(upper: str, lower: str) -> Condition:
     """upper >= lower for all inputs."""
 
@@ -138,12 +149,22 @@ def not_below(upper: str, lower: str) -> Condition:
 
 
 def above(upper: str, lower: str) -> Condition:
-    """upper > lower for all inputs."""
+    """upper > lower for all inputs, with numbers between them."""
+
+    def check(match: Match, known: Knowledge) -> str | None:
+        apart = known.range(match[upper]).low > known.range(match[lower]).high
+        return None if apart else f"`{upper}` may be as small as `{lower}`"
+
+    return check
+
+
+def just_above(upper: str, lower: str) -> Condition:
+    """upper > lower for all inputs; rounding may make them equal."""
 
     def check(match: Match, known: Knowledge) -> str | None:
         high, low = known.range(match[upper]), known.range(match[lower])
-        apart = high.low > low.high or (high.low == low.high and (high.low_open or low.high_open))
-        return None if apart else f"`{upper}` may be as small as `{lower}`"
+        touching = high.low == low.high and (high.low_open or low.high_open)
+        return None if touching else f"`{upper}` and `{lower}` do not meet at an end that one of them does not reach"
 
     return check
 

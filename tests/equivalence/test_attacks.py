@@ -75,3 +75,15 @@ def test_a_proof_says_for_which_sizes() -> None:
     assert not found.everywhere
     assert "at these sizes only" in found.confidence
     assert max(sizes["N"] for sizes in found.sizes) < 3777
+
+
+def test_results_of_different_sizes_are_no_values_to_compare() -> None:
+    text = "attention f(x[N]) -> [P]:\n    return pad_circular[N -> P](x, before=1, after={})\n"
+    found = attngraph.equivalent(text.format(0), text.format(1))
+    assert found.verdict is Verdict.UNKNOWN
+    assert "different sizes" in found.confidence
+
+
+def test_truth_values_are_compared() -> None:
+    text = "attention f(x[N]) -> [N] bool:\n    return pos(N) != {}\n"
+    assert attngraph.equivalent(text.format(0), text.format(2)).verdict is Verdict.DIFFERENT

@@ -133,3 +133,12 @@ def test_long_lines_are_broken_and_read_back() -> None:
     assert all(len(line) <= WIDTH for line in formatted.splitlines())
     assert parse(Source("<test>", formatted))[0] == parse(Source("<test>", text))[0]
     assert tidy(formatted) == formatted
+
+
+def test_the_only_argument_of_a_call_needs_no_brackets_of_its_own() -> None:
+    terms = [f"softmax[M](q_{i} @ k_{i}^T / sqrt(D))" for i in range(5)]
+    formatted = tidy(f"attention f(q[N]) -> [N]:\n    return sum[M]({' * '.join(terms)})\n")
+    first, *rest = terms
+    lines = [f"        {first}", *(f"        * {term}" for term in rest)]
+    assert formatted.splitlines()[1:] == ["    return sum[M](", *lines, "    )"]
+    assert tidy(formatted) == formatted

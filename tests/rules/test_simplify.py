@@ -301,3 +301,29 @@ def test_deep_nesting_ends() -> None:
     lines = "".join(f"    a{i} = tanh(-a{i - 1})\n" for i in range(1, 600))
     found = attngraph.simplify(f"attention f(a0[N]) -> [N]:\n{lines}    return a599\n")
     assert attngraph.check(found.formula).ok
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("x * 1 + cos(pi / 2 * x)", "return x + cos(pi / 2 * x)"),
+        ("x * 1 + 1e-5 + 2.5e-9 * y", "return x + 1e-5 + 2.5e-9 * y"),
+        ("x * 1 + 1e20 * y", "return x + 1e20 * y"),
+        ("x * 1 + (y + (x * y + 1))", "return x + y + x * y + 1"),
+        ("x * 1 - (y + 1)", "return x - (y + 1)"),
+    ],
+)
+def test_the_text_reads_as_a_person_writes_it(written: str, read: str) -> None:
+    assert simplified(written) == [read]
+
+
+def test_values_of_called_formulas_keep_their_names() -> None:
+    """Where they need one, and nothing else has it."""
+    gate = "attention gate(x[N, D]) -> [N, D]:\n    strength = cos(x)\n    return strength / (2 + strength)\n\n"
+    text = f"{gate}attention f(x[N, D], y[N, D]) -> [N, D]:\n    return gate(x) * 1 + gate(y)\n"
+    lines = body(attngraph.simplify(attngraph.parse(text, "f")).text)
+    assert lines == [
+        "strength = cos(x)",
+        "strength_2 = cos(y)",
+        "return strength / (2 + strength) + strength_2 / (2 + strength_2)",
+    ]
