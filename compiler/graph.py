@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .ops.base import Op
@@ -99,8 +100,12 @@ class Graph:
     outputs: tuple[Node, ...]
     names: Mapping[Node, str]
 
+    @cached_property
+    def _order(self) -> tuple[Node, ...]:
+        return tuple(topological(self.outputs))
+
     def nodes(self) -> list[Node]:
-        return topological(self.outputs)
+        return list(self._order)
 
     def users(self) -> dict[Node, list[Node]]:
         """For every node, the nodes that read it (one entry per operand position)."""
@@ -111,7 +116,7 @@ class Graph:
         return users
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(self.nodes())
+        return iter(self._order)
 
     def digest(self) -> str:
         """A stable hash of what is computed: names of local variables and the order of the operands

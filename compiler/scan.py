@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 from .graph import Node, topological
@@ -40,8 +41,12 @@ class Region:
     arguments: tuple[Node, ...]
     results: tuple[Node, ...]
 
+    @cached_property
+    def _order(self) -> tuple[Node, ...]:
+        return tuple(topological(self.results))
+
     def nodes(self) -> list[Node]:
-        return topological(self.results)
+        return list(self._order)
 
 
 @dataclass(frozen=True)
