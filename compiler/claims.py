@@ -13,7 +13,7 @@ from ..grammar.source import Source, Span
 from .facts.cost import Sequence
 from .facts.dependence import Dependence
 from .facts.samples import BATCH, names_batch
-from .facts.state import state
+from .facts.state import State, state
 from .formula import Formula
 from .graph import Node
 from .lowerings.additive import SumOfPairs
@@ -21,6 +21,7 @@ from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
 from .ops.functions import Exp
 from .plan import Plan
+from .recurrence import Recurrence, elements, recurrence
 from .report import Cost, Verdict
 from .scalars import ScalarError, as_size
 from .scope import nearest
@@ -255,12 +256,22 @@ def _batch_independent(case: Case, claim: ast.Claim) -> Finding:
     return Diagnostic("AG408", span or claim.span, {"axis": axis}, (label,))
 
 
+def kept(case: Case) -> State:
+    """The state of evaluating a causal plan position by position, or piece by piece, where pieces need less."""
+    found = state(case.plan.graph, frozenset(case.sequence.axes))
+    if found.size is None:
+        pieces = recurrence(case.formula, case.plan.graph)
+        size = elements(pieces) if isinstance(pieces, Recurrence) else None
+        return found if size is None else State(size)
+    return found
+
+
 def _state(case: Case, claim: ast.Claim) -> Finding:
     assert claim.bound is not None
     broken = _causal(case, claim)
     if broken is not None:
         return broken
-    found = state(case.plan.graph, frozenset(case.sequence.axes))
+    found = kept(case)
     if found.size is None:
         assert found.culprit is not None
         span = origin(case, found.culprit) or claim.span

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from ..grammar.source import Span
 from .again import Again, again
 from .associative import recurrences, unsafe
-from .claims import Case, find_culprit, origin, past
+from .claims import Case, find_culprit, kept, origin, past
 from .errors import CompileError
 from .facts.cost import Sequence, measure
 from .facts.dependence import Dependence
 from .facts.gradients import cancelled, unreached
 from .facts.mixing import only_statistics, twins
-from .facts.state import State, state
 from .facts.updates import Declined
 from .formula import Formula
 from .graph import Node
@@ -102,12 +101,11 @@ def account(report: Report) -> Account | None:
     mixing = any(dependence.mixes(axis) for axis in sequence.axes)
     found = dependence.causal() if sequence.axes else None
     causal = None if found is None else (found[1], found[0])
-    kept = state(graph, axes)
     found_pieces = recurrence(formula, graph)
     pieces = again(formula, found_pieces) if isinstance(found_pieces, Refusal) else found_pieces
     gone, nearly = (_gone(formula, guards=guards) for guards in (False, True))
     dense = Form("dense", True, f"the text as it stands: time {written.order}, memory {written.memory_growth}")
-    forms = (dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, kept, pieces))
+    forms = (dense, _linear(case), _chunked(case, causal, mixing), _recurrent(case, causal, mixing, pieces))
     return Account(
         forms=(*forms, *_associative(case)),
         crossover=None if written.time == compiled.time else _crossover(case, written.time, compiled.time),
@@ -127,10 +125,9 @@ def account(report: Report) -> Account | None:
 def _remembered(pieces: Recurrence | Again | Refusal) -> tuple[str, ...] | None:
     if isinstance(pieces, Refusal):
         return None
-    kept = pieces.kept if isinstance(pieces, Again) else pieces
-    texts = remembered(kept)
-    asked = kept.told is not None
-    return (*texts, "the length of the whole sequence, which is told to `init_state`: []") if asked else (*texts,)
+    asked = pieces.kept if isinstance(pieces, Again) else pieces
+    texts = remembered(asked)
+    return (*texts, "the length of the whole sequence, which is told to `init_state`: []") if asked.told else (*texts,)
 
 
 def _gone(formula: Formula, *, guards: bool) -> tuple[str, ...]:
@@ -233,7 +230,6 @@ def _recurrent(
     case: Case,
     causal: tuple[str, Span | None] | None,
     mixing: bool,
-    kept: State,
     pieces: Recurrence | Again | Refusal,
 ) -> Form:
     if not case.sequence.axes:
@@ -246,12 +242,13 @@ def _recurrent(
     if isinstance(pieces, Again):
         whole = f"every `step` keeps the inputs and computes the whole sequence again, in {case.cost.order} time"
         return Form("recurrent", False, f"{pieces.reason}; {whole}", None)
-    if kept.size is None:
-        assert kept.culprit is not None
-        return Form("recurrent", False, past(case, kept.culprit), origin(case, kept.culprit))
+    held = kept(case)
+    if held.size is None:
+        assert held.culprit is not None
+        return Form("recurrent", False, past(case, held.culprit), origin(case, held.culprit))
     if not mixing:
         return Form("recurrent", True, "without a state: every position is computed by itself")
-    size = case.formula.facts.canonical(kept.size)
+    size = case.formula.facts.canonical(held.size)
     text = f"position by position, with a state of {size} elements"
     return Form("recurrent", True, f"{text}, for a length that is told to `init_state`" if pieces.told else text)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from math import prod
 
 from .facts.dependence import Dependence, Paths, Reach, looks_back, moved_along
 from .formula import Formula
@@ -23,6 +24,7 @@ from .lowerings.batches import OverBatch
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
 from .lowerings.memory import Continued, Recent, Remember
+from .nearby import near, shortened
 from .ops.arithmetic import Add
 from .ops.base import Carried, Op
 from .ops.contraction import Contraction
@@ -32,7 +34,7 @@ from .ops.leaves import Input, Position, Size
 from .ops.ordering import Top
 from .ops.selection import Shift, Slice, Windows
 from .scan import Scan, deep
-from .sizes import Poly, Truth
+from .sizes import ZERO, Poly, Truth
 
 #: Fields of operations that are names of something else than axes.
 _NO_AXES = frozenset({"kernel", "name", "given"})
@@ -84,6 +86,15 @@ class Recurrence:
 def memories(graph: Graph) -> list[Node]:
     """The values of a recurrence that hand something on from piece to piece, in the order of evaluation."""
     return [node for node in graph if isinstance(node.op, Continued | Remember | Recent)]
+
+
+def elements(found: Recurrence) -> Poly | None:
+    """The elements of a state for one batch entry, but for numbers of positions; None where it grows, or has blocks."""
+    growing = {*found.axes, *found.sizes, found.start}
+    shapes = [tensor.shape for _, tensors in found.carried() for tensor in tensors]
+    if found.cut or any(size.symbols() & growing for shape in shapes for size in shape):
+        return None
+    return sum((prod(shape, start=Poly.constant(1)) for shape in shapes), ZERO)
 
 
 def remembered(found: Recurrence) -> list[str]:
@@ -298,9 +309,27 @@ class _Steps:
         inputs = {node: self.inputs.get(node) or self._unread(node) for node in self.formula.inputs}
         if not any(axis in self.axes for node in inputs.values() for axis in node.axes):
             raise _Refused("no input runs along the sequence")
-        graph = Graph(tuple(outputs), self.names)
         grows = self.grows
+        graph = self._shortened(Graph(tuple(outputs), self.names))
         return Recurrence(graph, inputs, grows.axes, self.start, self.sizes, grows.blocks, grows.block)
+
+    def _shortened(self, graph: Graph) -> Graph:
+        """The graph without the earlier positions that nothing reads."""
+        originals: dict[Node, list[Node]] = {}
+        for (node, _), result in self.made.items():
+            originals.setdefault(result, []).append(node)
+        fronts = {axis: front for axis, (front, _) in self.grows.behind.items()}
+        if self.grows.blocks or not self.every:
+            return graph
+        kept = near(self.formula, graph, self.axes, originals, self.every, fronts)
+        if kept is None:
+            return graph
+        start = Poly.symbol(self.start)
+        for axis, name in self.every.items():
+            if axis not in fronts:
+                self.sizes[name] = Poly.function("min", start, kept.count) + Poly.symbol(axis)
+        full = {name: fronts.get(axis, ZERO) for axis, name in self.every.items()}
+        return shortened(graph, self.builder, kept, start, full)
 
     def _fresh(self, wanted: str) -> str:
         return fresh_name(wanted, self.taken)

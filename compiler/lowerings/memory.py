@@ -61,20 +61,30 @@ class _Memory(Op):
 
 @dataclass(frozen=True)
 class Remember(_Memory):
-    """remember[N -> T](x): a piece and every piece before it, as the keys and values of a cache.
+    """remember[N -> T](x, first, last): a piece and every piece before it, as the keys and values of a cache.
 
-    Formula: `out[t] = x of position t`, for all T positions so far.
+    Formula: `out[t] = x of position t`, for all T positions so far; if `last` is given, for the `first` ones and as
+    many before the piece, as far as there are, and those of the piece.
     """
 
+    first: Poly = ZERO
+    last: Poly | None = None
+
     def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
-        return (Carried("of all positions so far", self._shape(result, Poly.symbol(self.target))),)
+        if self.last is None:
+            return (Carried("of all positions so far", self._shape(result, Poly.symbol(self.target))),)
+        what = "of the last positions" if self.first == ZERO else "of the first and the last positions"
+        return (Carried(what, self._shape(result, self.first + self.last)),)
 
     def emit_from(
         self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
     ) -> Continuation:
         [x] = operands
         along = pyast.constant(dimension(x.type.axes, self.axis))
-        return Continuation(pyast.call(emitter.helper("extended"), *state, x.expression, along), alone=True)
+        if self.last is None:
+            return Continuation(pyast.call(emitter.helper("extended"), *state, x.expression, along), alone=True)
+        counts = emitter.size(self.first), emitter.size(self.last)
+        return Continuation(pyast.call(emitter.helper("windowed"), *state, x.expression, along, *counts))
 
 
 @dataclass(frozen=True)

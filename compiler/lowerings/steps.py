@@ -101,6 +101,20 @@ def appended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
     return both.as_strided(shape, strides, start)
 
 
+def windowed(kept: Tensor, x: Tensor, dim: int, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """What was kept, and x after it; and what is kept of all these: the first and the last elements."""
+    both = extended(kept, x, dim)
+    surplus = both.size(dim) - first - last
+    if surplus <= 0:
+        return both, both
+    after = both.narrow(dim, first + surplus, last)
+    if first > 0:
+        after = torch.cat([both.narrow(dim, 0, first), after], dim)
+    elif surplus > last:  # a long piece is not held for its end
+        after = after.clone()
+    return both, after
+
+
 def filled(x: Tensor, dim: int, count: int) -> Tensor:
     """x with its last element repeated until there are `count` of them."""
     missing = count - x.size(dim)
