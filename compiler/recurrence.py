@@ -24,6 +24,7 @@ from .lowerings.batches import OverBatch
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
 from .lowerings.memory import Continued, Recent, Remember
+from .lowerings.toeplitz import ToeplitzProduct
 from .nearby import near, shortened
 from .ops.arithmetic import Add
 from .ops.base import Carried, Op
@@ -194,8 +195,10 @@ def fresh_name(wanted: str, taken: set[str]) -> str:
 def _of_whole_sequences(formula: Formula, graph: Graph) -> bool:
     """Whether a plan has axes that the text has not and that grow: lags of a transform, blocks of queries.
 
-    A copy of an axis of the sequence is none of them.
+    A copy of an axis of the sequence is none of them; the lags of a causal transform, as many as positions, are.
     """
+    if any(isinstance(node.op, ToeplitzProduct) for node in graph):
+        return True
     canonical, equal = formula.facts.canonical, formula.facts.equal
     counted = {s for axis in formula.sequence for s in canonical(Poly.symbol(axis)).symbols()}
     counted -= formula.constants.keys()

@@ -36,7 +36,10 @@ COMPILER_LAYERS = (
         "blocks", "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules",
         "scalars", "scope", "separation", "softmaxes",
     ),
-    ("again", "associative", "facts.state", "growing", "lowerings", "nearby", "normal", "order", "recurrence", "unparse"),
+    (
+        "again", "associative", "facts.state", "growing", "lowerings", "nearby", "normal", "order", "recurrence",
+        "unparse",
+    ),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
     ("claims", "dense", "equivalence", "forms", "pipeline", "properties"),
 )  # fmt: skip

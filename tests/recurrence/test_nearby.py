@@ -30,7 +30,9 @@ SOFTMAX = "    return softmax[M](q @ k^T, mask={}) @ v\n"
 TEXTS: Mapping[str, tuple[str, int]] = {
     "a band": (LAG + SOFTMAX.format("lag >= 0 and lag < 4"), 3),
     "a band without its own position": (LAG + SOFTMAX.format("lag > 0 and lag < 4"), 3),
-    "a band by a constant": (LAG.replace("lag =", "const W = 4\n    lag =") + SOFTMAX.format("lag >= 0 and lag < W"), 3),
+    "a band by a constant": (
+        LAG.replace("lag =", "const W = 4\n    lag =") + SOFTMAX.format("lag >= 0 and lag < W"), 3
+    ),
     "a dilated band": (LAG + SOFTMAX.format("lag >= 0 and lag <= 6 and lag % 2 == 0"), 6),
     "itself": (LAG + SOFTMAX.format("lag >= 0 and lag < 1"), 0),
     "windows": (LAG + SOFTMAX.format("lag >= 0 and pos(N) // 4 == pos(M) // 4"), 3),
@@ -39,7 +41,9 @@ TEXTS: Mapping[str, tuple[str, int]] = {
     "a quotient": (
         LAG + "    a = where(lag >= 0 and lag < 4, sigmoid(q @ k^T), 0)\n    return (a @ v) / sum[M](a)\n", 3
     ),
-    "scores of positions": (LAG + "    return where(lag >= 0 and lag < 4, sigmoid(q @ k^T) * cos(pos(M)), 0) @ v\n", 3),
+    "scores of positions": (
+        LAG + "    return where(lag >= 0 and lag < 4, sigmoid(q @ k^T) * cos(pos(M)), 0) @ v\n", 3
+    ),
     "two bands": (
         LAG + "    a = softmax[M](q @ k^T, mask=lag >= 0 and lag < 3)\n"
         "    b = softmax[M](q @ k^T, mask=lag >= 0 and lag < 6)\n    return a @ v - b @ v\n",
