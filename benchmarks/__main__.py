@@ -32,6 +32,7 @@ from .suite import CASES, LARGE, Case, Point, Sizes
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 QUICK, FULL = (128, 512, 2048), (256, 1024, 4096, 16384)
+ON_CUDA = (1024, 2048, 4096, 8192, 16384, 32768)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--full", action="store_true", help="B = 2 and N up to 16384; minutes, and 10 GB of memory")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="formulas whose name contains this")
-    parser.add_argument("--lengths", type=_numbers, metavar="N,N,...", help="lengths of the sequence")
+    parser.add_argument("--lengths", type=_numbers, metavar="N,N,...", help="lengths of the sequence; CUDA: to 32768")
     parser.add_argument("--threads", type=_numbers, metavar="T,T,...", help="torch threads (default: 1 and all)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
     parser.add_argument("--large", action="store_true", help="also B = 2 and N up to 16384, for one thread and all")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, help="default: float32, on CUDA bfloat16")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes most of the time")
     parser.add_argument(
         "--seconds", type=float, default=None, help="measuring time per contender (default: 0.3; full: 2)"
@@ -58,20 +59,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = [case for case in CASES if not arguments.only or any(part in case.name for part in arguments.only)]
     if not chosen:
         parser.error(f"no formula is named like {', '.join(arguments.only)}; there are {_names(CASES)}")
-    if arguments.device not in ("cpu", "cuda") or (arguments.device == "cuda" and not torch.cuda.is_available()):
-        parser.error(f"there is no device {arguments.device} here")
+    if arguments.device not in ("cpu", "cuda"):
+        parser.error(f"there is no device {arguments.device}; there are cpu and cuda")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        built = "finds none" if torch.backends.cuda.is_built() else "was built without CUDA"
+        parser.error(f"there is no CUDA device here: torch {torch.__version__} {built}")
     device = torch.device(arguments.device)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"cannot make the folder {arguments.output}: {error.strerror}")
-    full = arguments.full
+    full, cuda = arguments.full, device.type == "cuda"
     settings = Settings(
-        lengths=tuple(sorted(arguments.lengths or (FULL if full else QUICK))),
-        sizes=Sizes(batch=2 if full else 1),
+        lengths=tuple(sorted(arguments.lengths or (ON_CUDA if cuda else FULL if full else QUICK))),
+        sizes=Sizes(batch=2 if full or cuda else 1),
         threads=arguments.threads or _thread_counts(device),
         device=device,
-        dtype=DTYPES[arguments.dtype],
+        dtype=DTYPES[arguments.dtype or ("bfloat16" if cuda else "float32")],
         clock=Clock(arguments.seconds or (2.0 if full else 0.3), most=25, processor=arguments.processor),
         compiled=not arguments.no_compile,
         full=full,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, wraps
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -16,6 +17,22 @@ from torch.nn import functional
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 Attention = Callable[..., Tensor]
+
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+def in_full_precision(function: Attention) -> Attention:
+    """The function of tensors in half precision by way of float32: sums over a long sequence have no digits in half."""
+
+    @wraps(function)
+    def wide(*tensors: Tensor, **choices: int) -> Tensor:
+        dtype = tensors[0].dtype
+        if dtype not in HALF:
+            return function(*tensors, **choices)
+        return function(*(x.float() if x.dtype == dtype else x for x in tensors), **choices).to(dtype)
+
+    return wide
 
 
 # -- linear attention -----------------------------------------------------------------------------------------
@@ -40,6 +57,7 @@ def _chunks(chunk: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(torch.split(x, chunk, 1) for x in tensors), strict=True)
 
 
+@in_full_precision
 def causal_linear_loop(q: Tensor, k: Tensor, v: Tensor, *, chunk: int) -> Tensor:
     """Causal linear attention, chunk by chunk with a carried state; feature maps inside, where a chunk is in cache."""
     batch = q.shape[:-2]
@@ -99,11 +117,13 @@ def decayed_loop(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, *, chunk: int) -
     return torch.cat(parts, 1).view(*batch, q.size(1), -1)
 
 
+@in_full_precision
 def retention_loop(q: Tensor, k: Tensor, v: Tensor, *, chunk: int) -> Tensor:
     """Retention with the rates of its paper: 1 - 2^(-5 - h)."""
     return decayed_loop(q, k, v, retention_rate(q), chunk=chunk)
 
 
+@in_full_precision
 def lightning_loop(q: Tensor, k: Tensor, v: Tensor, slope: Tensor, *, chunk: int) -> Tensor:
     """Lightning attention: the decay exp(-slope[h])."""
     return decayed_loop(q, k, v, -slope, chunk=chunk)
@@ -115,6 +135,7 @@ def retention_rate(q: Tensor) -> Tensor:
     return torch.log1p(-(2.0 ** (-5 - heads))).to(q.dtype)
 
 
+@in_full_precision
 def taylor_loop(q: Tensor, k: Tensor, v: Tensor, *, chunk: int) -> Tensor:
     """Second-order Taylor attention: the polynomial itself inside a chunk, D + D^2 features for what lies before."""
     batch, scale = q.shape[:-2], q.size(-1) ** -0.5
@@ -134,6 +155,7 @@ def taylor_loop(q: Tensor, k: Tensor, v: Tensor, *, chunk: int) -> Tensor:
     return torch.cat(parts, 1).view(*batch, q.size(1), -1)
 
 
+@in_full_precision
 def prefix_by_cumsum(k: Tensor, v: Tensor, query: Tensor) -> Tensor:
     """Softmax averages of one learned query over every prefix, by running sums: k[..., H, N, D], query[H, D].
 
@@ -144,6 +166,7 @@ def prefix_by_cumsum(k: Tensor, v: Tensor, query: Tensor) -> Tensor:
     return torch.cumsum(weight * v, -2) / torch.cumsum(weight, -2)
 
 
+@in_full_precision
 def prefix_by_spans(k: Tensor, v: Tensor, query: Tensor, *, chunk: int) -> Tensor:
     """The same for any scores: each span subtracts its last maximum, and is halved where the maximum rises by more."""
     score = (k @ query.unsqueeze(-1)) * k.size(-1) ** -0.5
@@ -276,6 +299,7 @@ def windows_by_view(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 # -- convolution ----------------------------------------------------------------------------------------------
 
 
+@in_full_precision
 def convolution_by_fft(x: Tensor, h: Tensor) -> Tensor:
     """A causal convolution per channel as long as the sequence: x[..., N, C], h[N, C]."""
     length = x.size(-2)
@@ -380,6 +404,40 @@ def library_decayed(q: Tensor, k: Tensor, v: Tensor, *slope: Tensor) -> Attentio
         rate = -slope[0] if slope else retention_rate(q)
         gate = rate.expand(q.size(0), q.size(-2), -1)
         out: Tensor = naive_chunk_simple_gla(*(x.transpose(1, 2) for x in (q, k, v)), gate, scale=1.0)[0]
+        return out.transpose(1, 2)
+
+    return attention
+
+
+def _kernels(q: Tensor) -> bool:
+    """Whether its kernels run on tensors like this one."""
+    return q.is_cuda and q.dtype in HALF and find_spec("fla") is not None
+
+
+def kernels_linear(q: Tensor, k: Tensor, v: Tensor) -> Attention | None:
+    """Its kernels for causal linear attention."""
+    if not _kernels(q):
+        return None
+    from fla.ops.linear_attn import chunk_linear_attn
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k = functional.elu(q) + 1, functional.elu(k) + 1
+        out: Tensor = chunk_linear_attn(*(x.transpose(1, 2) for x in (q, k, v)), scale=1.0, normalize=True)[0]
+        return out.transpose(1, 2)
+
+    return attention
+
+
+def kernels_decayed(q: Tensor, k: Tensor, v: Tensor, *slope: Tensor) -> Attention | None:
+    """Its kernels for a decay per head; slope[H], else retention's."""
+    if not _kernels(q):
+        return None
+    from fla.ops.simple_gla import chunk_simple_gla
+
+    def attention(q: Tensor, k: Tensor, v: Tensor, *slope: Tensor) -> Tensor:
+        rate = -slope[0].float() if slope else retention_rate(q.float())
+        arguments = [x.transpose(1, 2) for x in (q, k, v)]
+        out: Tensor = chunk_simple_gla(*arguments, g_gamma=rate, scale=1.0)[0]
         return out.transpose(1, 2)
 
     return attention

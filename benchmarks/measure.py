@@ -63,27 +63,61 @@ class Timing:
         return statistics.median(a / b for a, b in zip(self.samples, other.samples, strict=True))
 
 
-def synchronize(device: torch.device) -> None:
+class Stopwatch:
+    """Seconds between `start` and `stop`: of time that passes, or that the processor works. now: tells the time."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._since = 0.0
+
+    def start(self) -> None:
+        self._since = self._now()
+
+    def stop(self) -> float:
+        return self._now() - self._since
+
+
+class Events(Stopwatch):
+    """Seconds on a GPU, between two marks in its queue of work: from an idle GPU to the end of what was launched."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self._device = device
+        with torch.cuda.device(device):
+            self._first, self._last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def start(self) -> None:
+        torch.cuda.synchronize(self._device)
+        self._first.record(torch.cuda.current_stream(self._device))
+
+    def stop(self) -> float:
+        self._last.record(torch.cuda.current_stream(self._device))
+        self._last.synchronize()
+        return self._first.elapsed_time(self._last) / 1e3
+
+
+def stopwatch(device: torch.device, clock: Clock) -> Stopwatch:
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        return Events(device)
+    return Stopwatch(time.process_time if clock.processor else time.perf_counter)
 
 
-def interleaved(calls: Sequence[Call], device: torch.device, clock: Clock) -> list[Timing]:
+def interleaved(
+    calls: Sequence[Call], device: torch.device, clock: Clock, watch: Stopwatch | None = None
+) -> list[Timing]:
     """Time calls side by side: every round takes one sample of each, in an order of its own.
 
     A quick call is made once more before every sample, so that nobody pays for the memory and the caches that the one
-    before has left.
+    before has left. watch: instead of the one of the device.
     """
 
-    now = time.process_time if clock.processor else time.perf_counter
+    watch = watch or stopwatch(device, clock)
 
     def sample(call: Call, repeats: int) -> float:
-        synchronize(device)
-        start = now()
+        watch.start()
         for _ in range(repeats):
             call()
-        synchronize(device)
-        return (now() - start) / repeats
+        return watch.stop() / repeats
 
     once = [min(sample(call, 1), sample(call, 1)) for call in calls]
     repeats = [max(1, math.ceil(LEAST_SAMPLE / max(seconds, 1e-7))) for seconds in once]

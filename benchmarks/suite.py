@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
@@ -21,7 +22,7 @@ from attngraph.compiler.types import Kind as Kinds
 from . import baselines, examples
 from .baselines import Attention
 
-PRODUCT, LITERAL = "attngraph", "literal text"
+PRODUCT, LITERAL, FLASH = "attngraph", "literal text", "attngraph, target fla"
 COMPILED = ", torch.compile"
 
 Kind = Literal["product", "literal", "hand", "library", "yardstick"]
@@ -112,6 +113,7 @@ CASES: tuple[Case, ...] = (
                 "chunks by hand" + COMPILED, baselines.causal_linear_by_compiled_chunks, choices=("chunk", (64, 128))
             ),
             Baseline("flash-linear-attention reference", prepare=baselines.library_linear, kind="library"),
+            Baseline("flash-linear-attention kernels", prepare=baselines.kernels_linear, kind="library"),
             Baseline("causal softmax (SDPA)", baselines.fused_causal, kind="yardstick"),
         ),
         training=True,
@@ -125,6 +127,7 @@ CASES: tuple[Case, ...] = (
         (
             Baseline("chunk loop", baselines.retention_loop, choices=CHUNKS),
             Baseline("flash-linear-attention reference", prepare=baselines.library_decayed, kind="library"),
+            Baseline("flash-linear-attention kernels", prepare=baselines.kernels_decayed, kind="library"),
         ),
         training=True,
         decoding=(Baseline("state by hand", prepare=baselines.retention_state),),
@@ -135,6 +138,7 @@ CASES: tuple[Case, ...] = (
         (
             Baseline("chunk loop", baselines.lightning_loop, choices=CHUNKS),
             Baseline("flash-linear-attention reference", prepare=baselines.library_decayed, kind="library"),
+            Baseline("flash-linear-attention kernels", prepare=baselines.kernels_decayed, kind="library"),
         ),
         training=True,
     ),
@@ -253,12 +257,16 @@ class Contender:
 
 @dataclass(frozen=True)
 class Problem:
-    """A case with tensors: the inputs, and the two modules of the formula with equal parameters."""
+    """A case with tensors: the inputs, and the modules of the formula with equal parameters.
+
+    flash: that of the target `fla`, where the device and the dtype are those of its kernels and the library is there.
+    """
 
     case: Case
     inputs: tuple[Tensor, ...]
     product: nn.Module
     literal: nn.Module
+    flash: nn.Module | None = None
 
 
 def problem(case: Case, sizes: Mapping[str, int], device: torch.device, dtype: torch.dtype) -> Problem:
@@ -285,7 +293,12 @@ def problem(case: Case, sizes: Mapping[str, int], device: torch.device, dtype: t
     # the exponential above the diagonal too, does not overflow at the lengths at which it is run.
     inputs = [x if "B" in axes else x.abs().clamp(max=2) / 128 for x, axes in zip(inputs, case.inputs, strict=True)]
     inputs = [x if kind is Kinds.REAL else torch.ones_like(x).tril() > 0 for x, kind in zip(inputs, kinds, strict=True)]
-    return Problem(case, tuple(inputs), product, literal)
+    flash = None
+    if device.type == "cuda" and dtype in baselines.HALF and find_spec("fla") is not None:
+        flash = build(report.formula, report.plan, target="fla", **options)  # type: ignore[arg-type]
+        flash.load_state_dict(product.state_dict())
+        flash = flash if any("not by" not in note for note in flash.notes) else None  # type: ignore[union-attr]
+    return Problem(case, tuple(inputs), product, literal, flash)
 
 
 def contenders(
@@ -305,6 +318,8 @@ def contenders(
     case, inputs = made.case, made.inputs
     parameters = tuple(made.product.parameters())
     found = [Contender(PRODUCT, "product", made.product, inputs)]
+    if made.flash is not None:
+        found.append(Contender(FLASH, "library", made.flash, inputs))
     for each in case.against:
         if training and inputs[0].device.type == "cpu" and not each.in_cpu_training:
             continue

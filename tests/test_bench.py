@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from io import StringIO
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmarks import __main__ as bench
 from benchmarks import baselines, measure, page, results, runner, suite
-from benchmarks.measure import Clock, Timing
+from benchmarks.measure import Clock, Stopwatch, Timing
 
+CPU = torch.device("cpu")
 TINY = runner.Settings(
     lengths=(7, 40), sizes=suite.Sizes(1, 2, 8), clock=Clock(0.0, 1, 1), compiled=False, memory=False
 )
@@ -232,6 +233,100 @@ def test_the_fastest_choice_is_taken() -> None:
     x = torch.randn(1)
     variants = {count: partial(_spin, count) for count in (20_000, 100, 40_000)}
     assert measure.fastest(variants, (x,)) == 100
+
+
+def test_a_sample_is_that_of_the_stopwatch_per_call() -> None:
+    """Quick calls are repeated for a sample, and the sample is the time of one."""
+    clock = {"now": 0.0}
+    events: list[str] = []
+
+    class Watch(Stopwatch):
+        def start(self) -> None:
+            events.append("start")
+            super().start()
+
+    def call(seconds: float) -> None:
+        events.append("call")
+        clock["now"] += seconds
+
+    watch = Watch(lambda: clock["now"])
+    calls = [partial(call, 0.0005), partial(call, 1.0)]
+    quick, slow = measure.interleaved(calls, torch.device("cpu"), Clock(0.0, 3, 3), watch)
+    assert quick.samples == pytest.approx((0.0005,) * 3)
+    assert slow.samples == pytest.approx((1.0,) * 3)
+    assert "".join("s" if each == "start" else "." for each in events).count("s....") == 3  # 2 ms of the quick one
+
+
+def test_time_on_a_gpu_is_that_between_two_marks_in_its_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            log.append(f"record on {stream}")
+
+        def synchronize(self) -> None:
+            log.append("wait for the mark")
+
+        def elapsed_time(self, other: object) -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: log.append("wait for all"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: "the stream")
+    watch = measure.stopwatch(torch.device("cuda"), Clock())
+    watch.start()
+    log.append("work")
+    assert watch.stop() == 0.25
+    assert log == ["wait for all", "record on the stream", "work", "record on the stream", "wait for the mark"]
+
+
+def test_the_suite_of_cuda(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Lengths, dtype and batch where nothing else is asked for."""
+    taken: list[runner.Settings] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(bench, "_run", lambda chosen, points, settings, *rest: taken.append(settings) or 0)
+    assert bench.main(["--device", "cuda", "--output", str(tmp_path)]) == 0
+    assert bench.main(["--device", "cuda", "--dtype", "float16", "--lengths", "64", "--output", str(tmp_path)]) == 0
+    first, second = taken
+    assert (first.lengths, first.dtype) == ((1024, 2048, 4096, 8192, 16384, 32768), torch.bfloat16)
+    assert (first.device.type, first.threads, first.sizes.batch) == ("cuda", (1,), 2)
+    assert (second.lengths, second.dtype) == ((64,), torch.float16)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        bench.main(["--device", "cuda"])
+    assert refused.value.code == 2
+    assert f"error: there is no CUDA device here: torch {torch.__version__} " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [each.name for each in suite.CASES])
+def test_half_precision_is_compared_with_single(name: str) -> None:
+    settings = replace(TINY, dtype=torch.bfloat16, lengths=(70,), sizes=suite.Sizes(1, 2, 16))
+    assert {each.contender for each in rows_of(case(name), settings)} >= {"attngraph", "literal text"}
+
+
+def test_kernels_of_a_gpu_take_no_part_without_one() -> None:
+    made = suite.problem(case("retention"), suite.Sizes(1, 2, 8).of(case("retention"), 9), CPU, torch.bfloat16)
+    assert made.flash is None
+    assert baselines.kernels_decayed(*made.inputs) is None
+    assert baselines.kernels_linear(*made.inputs) is None
+
+
+def test_who_does_not_fit_into_memory_is_left_out() -> None:
+    def greedy(*tensors: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("too much")
+
+    planted = suite.Baseline("greedy", greedy)
+    one = case("linear_attention")
+    found = rows_of(replace(one, against=(*one.against, planted)), replace(TINY, lengths=(9,)))
+    assert found
+    assert all(each.contender != "greedy" for each in found)
 
 
 def _spin(count: int, x: Tensor) -> Tensor:
