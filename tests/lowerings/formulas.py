@@ -303,7 +303,7 @@ SCANS = (
             result="[H, N, E]",
         ),
         "O(N)",
-        ("running_level", "gated_scan"),
+        ("gated_scan", "gated_scan"),
         negative=("g",),
     ),
     Case(
@@ -317,7 +317,7 @@ SCANS = (
             "return where(pos(N) >= pos(M), (q @ k^T) * exp(d), 0) @ v",
         ),
         "O(N)",
-        ("running_level", "gated_scan"),
+        ("gated_scan",),
         negative=("g",),
     ),
     Case(
