@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
+from itertools import combinations
 
 from .graph import Builder, Node
 from .lowerings import polynomial
@@ -170,6 +171,10 @@ class _Search:
         self.factors = factors
         self.bound = bound
         self.size = size
+        self.carriers: dict[str, set[int]] = {}  # of every axis, the factors that have it
+        for index, factor in enumerate(factors):
+            for axis in factor.axes:
+                self.carriers.setdefault(axis, set()).add(index)
         self.leaves = [self._leaf(index) for index in range(len(factors))]
 
     def best(self) -> _Term:
@@ -181,9 +186,6 @@ class _Search:
         batch = BATCH if any(self.factors[i].node.type.batched for i in members) else 1.0
         return batch * _product(axes, self.size)
 
-    def _outside(self, members: frozenset[int]) -> set[str]:
-        return {axis for i, f in enumerate(self.factors) if i not in members for axis in f.axes}
-
     def _leaf(self, index: int) -> _Term:
         members = frozenset({index})
         axes = self.factors[index].axes
@@ -192,8 +194,7 @@ class _Search:
 
     def _kept(self, axes: tuple[str, ...], members: frozenset[int]) -> tuple[str, ...]:
         """The axes that are still needed: not summed, or carried by a factor that is not in yet."""
-        outside = self._outside(members)
-        return tuple(axis for axis in axes if axis not in self.bound or axis in outside)
+        return tuple(axis for axis in axes if axis not in self.bound or not self.carriers[axis] <= members)
 
     def _join(self, left: _Term, right: _Term) -> _Term:
         members = left.members | right.members
@@ -223,15 +224,26 @@ class _Search:
         return best[(1 << count) - 1]
 
     def _greedy(self) -> _Term:
-        terms = list(self.leaves)
-        while len(terms) > 1:
-            pairs = ((i, j) for i in range(len(terms)) for j in range(i + 1, len(terms)))
-            joined, i, j = min(
-                ((self._join(terms[i], terms[j]), i, j) for i, j in pairs),
-                key=lambda found: (found[0].cost - terms[found[1]].cost - terms[found[2]].cost, found[1:]),
-            )
-            terms = [term for k, term in enumerate(terms) if k not in (i, j)] + [joined]
-        return terms[0]
+        terms = dict(enumerate(self.leaves))
+        pairs: dict[tuple[int, int], tuple[float, _Term]] = {}  # what joining two adds to the cost, and what it gives
+
+        def join(i: int, j: int) -> None:
+            joined = self._join(terms[i], terms[j])
+            pairs[i, j] = joined.cost - terms[i].cost - terms[j].cost, joined
+
+        for i, j in combinations(terms, 2):
+            join(i, j)
+        for new in range(len(terms), 2 * len(terms) - 1):
+            found = min(pairs, key=lambda pair: (pairs[pair][0], pair))
+            _, joined = pairs[found]
+            terms = {i: term for i, term in terms.items() if i not in found}
+            pairs = {pair: made for pair, made in pairs.items() if not {*pair} & {*found}}
+            others = list(terms)
+            terms[new] = joined
+            for other in others:
+                join(other, new)
+        [last] = terms.values()
+        return last
 
 
 class _Emitter:
