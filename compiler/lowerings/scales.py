@@ -74,7 +74,7 @@ def scaled_early(graph: Graph, builder: Builder, moderate: Bounds, entries: Call
 
 
 def _product(node: Node, moderate: Bounds) -> tuple[Node, list[tuple[Op, Node]]] | None:
-    """The contraction that a value is, up to numbers and views, with the numbers from the outside in."""
+    """The contraction that a value is, up to numbers and views, with the numbers from the outside in; no scalar."""
     scales: list[tuple[Op, Node]] = []
     while not isinstance(node.op, Contraction):
         if isinstance(node.op, Reorder | Rename):
@@ -89,7 +89,7 @@ def _product(node: Node, moderate: Bounds) -> tuple[Node, list[tuple[Op, Node]]]
             return None
         scales.append((node.op, number))
         node = value
-    return (node, scales) if scales else None
+    return (node, scales) if scales and node.axes else None
 
 
 def _between(node: Node, product: Node) -> list[Node]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+import attngraph
 from attngraph.compiler.lowerings import scales
 from attngraph.compiler.ops.arithmetic import Divide, Multiply
 from attngraph.compiler.ops.contraction import Contraction
@@ -72,3 +74,10 @@ def test_queries_are_scaled_where_keys_are_kept_for_later() -> None:
     _, _, plan = parts(text)
     [divided] = [node.inputs[0] for node in plan.nodes() if isinstance(node.op, Divide)]
     assert divided.axes == ("H", "N", "D")
+
+
+def test_a_product_that_is_one_number() -> None:
+    """There is no map to keep numbers off."""
+    text = "attention f(x[N, D]) -> [N, D]:\n    return x * tanh(sum[N, D](x * x) / 8)\n"
+    x = torch.randn(3, 2, dtype=torch.float64)
+    torch.testing.assert_close(attngraph.compile(text)(x), x * torch.tanh((x * x).sum() / 8))

@@ -64,7 +64,7 @@ def test_values_lie_in_their_ranges(draft: Draft) -> None:
         _assert_within(bounds[node], value, node)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(scans())
 def test_values_of_steps_lie_in_their_ranges(draft: Draft) -> None:
     sample = read(draft)
@@ -76,7 +76,7 @@ def test_values_of_steps_lie_in_their_ranges(draft: Draft) -> None:
             _assert_within(inside[node], value, node)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(drafts)
 @torch.no_grad()
 def test_without_a_hazard_numbers_are_finite(draft: Draft) -> None:
