@@ -33,6 +33,7 @@ def convolution(
         kernel = kernel.reshape([entries * groups, -1, matrices[1]] + taps).transpose(1, 2).flatten(0, 1)
     padding = [dilation * (size // 2) if same else 0 for size in kernel.shape[-rank:]]
     nothing: list[int] = [0] * rank
+    kernel = kernel.to(rows.dtype)  # autocast knows no convolution of any rank
     value = torch.convolution(
         rows, kernel, None, [stride] * rank, padding, [dilation] * rank, transposed, nothing, entries * groups
     )

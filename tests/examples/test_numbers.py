@@ -69,3 +69,17 @@ def _with_a_zero_token(x: Tensor) -> Tensor:
     if x.dim() > 1:
         x.select(-2, 0).zero_()
     return x
+
+
+@pytest.mark.parametrize("name", ["fbnet_ir_block", "gated_cnn", "causal_linear_attention", "softmax_attention"])
+def test_autocast(name: str) -> None:
+    """Operations that autocast does not know, as a convolution of any rank, take operands of both precisions."""
+    call = _call(name)
+    module = deepcopy(call.module).float()
+    inputs = [_cast(x, torch.float32) for x in call.inputs]
+    with torch.no_grad():
+        expected = module(*inputs)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            actual = module(*inputs)
+    limit = CLOSE[torch.bfloat16] * expected.abs().max().item()
+    torch.testing.assert_close(actual.float(), expected, rtol=0.0, atol=limit)
