@@ -23,6 +23,7 @@ from attngraph.compiler.lowerings import (
     causal,
     feedback,
     fused,
+    lagged,
     linear,
     local,
     polynomial,
@@ -988,6 +989,18 @@ def _part(op: scan.Part, sizes: Sizes, operands: list[Named], axes: Axes) -> Nam
     [bundle] = operands
     assert isinstance(bundle, Bundle)
     return bundle.members[op.index]
+
+
+@means(lagged.LaggedSoftmax)
+def _lagged_softmax(op: lagged.LaggedSoftmax, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    lag = _lag(sizes[op.query])
+    after = operands[3].over((*op.batch, op.query))
+    bias = np.where(lag >= 0, after[..., np.maximum(lag, 0)], -np.inf)
+    if len(operands) > 4:
+        before = operands[4].over((*op.batch, op.key))
+        bias = np.where(lag >= 0, bias, before[..., np.maximum(-lag, 0)])
+    plain = fused.FusedSoftmax(op.query, op.key, op.inner, op.outer, op.batch, op.scaled, False, ("bias",))
+    return _fused_softmax(plain, sizes, [*operands[:3], Named(bias, (*op.batch, op.query, op.key))], axes)
 
 
 @means(rows.RowBlocks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -71,13 +71,18 @@ class FusedSoftmax(Lowering):
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
         return None if operands[index].kind is Kind.BOOL else result.kind
 
-    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+    def _tensors(self, emitter: Emitter, operands: Sequence[Operand]) -> list[ast.expr]:
+        """Queries, keys and values as matrices."""
         rows = {0: (self.query, self.inner), 1: (self.key, self.inner), 2: (self.key, *self.outer)}
         tensors = [emitter.align(operands[i], (*self.batch, *axes)) for i, axes in rows.items()]
         if not self.outer:
             tensors[2] = pyast.method(tensors[2], "unsqueeze", -1)
         elif len(self.outer) > 1:
             tensors[2] = pyast.method(tensors[2], "flatten", -len(self.outer))
+        return tensors
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        tensors = self._tensors(emitter, operands)
         mask: ast.expr = pyast.constant(None)
         pair = (*self.batch, self.query, self.key)
         for operand in operands[3:]:

@@ -493,6 +493,61 @@ def fused_attention(
     return out[..., :columns].unflatten(0, leading[:-1]).squeeze(0).squeeze(0)
 
 
+def lagged_attention(
+    query: Tensor, key: Tensor, value: Tensor, after: Tensor, before: Tensor | None, scaled: bool
+) -> Tensor:
+    """Softmax attention of [N, D], [N, D], [N, E] with a bias that depends on the lag n - m only.
+
+    after: the bias of the lags 0..N-1; before: that of the lags 0, -1, ..; None: later keys are hidden. scaled: scores
+    are divided by sqrt(D). The bias of a block of queries, the last of them first, is a view of the table of lags, and
+    is added while scores are computed. Where gradients are wanted, and in half precision, torch's fused kernels get it.
+    """
+    length, width = query.size(-2), query.size(-1)
+    rows = 128 if query.device.type == "cpu" else 1024
+    falling = after.flip(-1)
+    if before is None:
+        table = torch.nn.functional.pad(falling, [0, rows], value=-float("inf"))
+    else:
+        rising = before[..., 1:]
+        table = torch.cat([falling, rising], -1)  # of the same leading dimensions: both are values of one expression
+    wanted = query.requires_grad or key.requires_grad or value.requires_grad or table.requires_grad
+    half = query.dtype == torch.float16 or query.dtype == torch.bfloat16
+    fused = half or query.device.type != "cpu" or (wanted and torch.is_grad_enabled())
+    starts = list(range(0, length, rows))
+    if fused or length == 0:
+        parts: list[Tensor] = []
+        for start in starts:
+            stop = min(start + rows, length)
+            last = stop if before is None else length
+            bias = table.narrow(-1, length - stop, stop - start + last - 1).unfold(-1, last, 1).flip(-2)
+            q, k, v = query[..., start:stop, :], key[..., :last, :], value[..., :last, :]
+            q = over_batch(q, 2, bias, 2)
+            parts.append(fused_attention(q, k, v, bias, False, scaled))
+        if len(parts) == 0:
+            return fused_attention(query, key, value, None, False, scaled)
+        return torch.cat(parts, -2)
+    leading = leading_dimensions([query, key, value, table.unsqueeze(-2)])
+    q = query.expand(leading + [length, width]).unsqueeze(0).flatten(0, -3)
+    k = key.expand(leading + [length, width]).unsqueeze(0).flatten(0, -3)
+    v = value.expand(leading + [length, value.size(-1)]).unsqueeze(0).flatten(0, -3)
+    table = table.expand(leading + [table.size(-1)]).unsqueeze(0).flatten(0, -2)
+    scale = width**-0.5 if scaled else 1.0
+    together = max(1, 524288 // (rows * length))  # heads whose part of the map a processor's cache holds
+    columns: list[Tensor] = []
+    for first in range(0, q.size(0), together):
+        some_q, some_k = q[first : first + together], k[first : first + together].mT
+        some_v, some = v[first : first + together], table[first : first + together]
+        parts = []
+        for start in starts:
+            stop = min(start + rows, length)
+            last = stop if before is None else length
+            bias = some.narrow(-1, length - stop, stop - start + last - 1).unfold(-1, last, 1)
+            score = torch.baddbmm(bias, some_q[:, start:stop].flip(-2), some_k[:, :, :last], alpha=scale)
+            parts.append(torch.bmm(torch.softmax(score, -1), some_v[:, :last]).flip(-2))
+        columns.append(torch.cat(parts, -2))
+    return torch.cat(columns, 0).view(leading + [length, value.size(-1)])
+
+
 def banded_attention(query: Tensor, key: Tensor, value: Tensor, before: int, after: int, scale: float) -> Tensor:
     """Softmax attention of position n to the keys n - before .. n + after, for [N, D], [N, D], [N, E].
 

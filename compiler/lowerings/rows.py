@@ -31,6 +31,7 @@ from ..sizes import Poly, Truth
 from ..types import Kind, Type
 from .additive import SumOfPairs
 from .fused import FusedSoftmax
+from .lagged import lagged
 from .localise import Support
 from .lowering import Lowering
 
@@ -115,12 +116,21 @@ def in_rows(formula: Formula, graph: Graph, known: Sequence[Group] | None = None
         if node in hidden:
             continue
         operands = [made[operand] for operand in node.inputs] if node not in found else []
-        made[node] = builder.make(node.op, *operands) if operands or node not in found else node
         if node in found:
-            made[node] = _operation(found[node], made, names, builder)
+            made[node] = _of_lags(found[node], made, formula) or _operation(found[node], made, names, builder)
+        else:
+            made[node] = builder.make(node.op, *operands)
         if node in graph.names:
             names[made[node]] = graph.names[node]
     return Graph(tuple(made[output] for output in graph.outputs), names)
+
+
+def _of_lags(group: Group, made: Mapping[Node, Node], formula: Formula) -> Node | None:
+    """The node that runs a group by tables of lags, if it is a softmax whose bias is one."""
+    last = group.last
+    if not isinstance(last.op, FusedSoftmax) or any(operand in group.members for operand in last.inputs[:3]):
+        return None
+    return lagged(last.op, [made[operand] for operand in last.inputs[:3]], last, formula.facts, formula.builder)
 
 
 def _operation(group: Group, made: Mapping[Node, Node], names: dict[Node, str], builder: Builder) -> Node:

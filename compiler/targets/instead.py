@@ -46,10 +46,8 @@ FUNCTIONS = {
     ),
 }
 
-TRACED = {
-    **ALL_CHUNKS,
-    "row_blocks": (
-        "all queries at once instead of a loop over blocks of them, since a traced loop would fix their number: "
-        "memory for the map"
-    ),
-}
+_ALL_QUERIES = (
+    "all queries at once instead of a loop over blocks of them, since a traced loop would fix their number: "
+    "memory for the map"
+)
+TRACED = {**ALL_CHUNKS, "row_blocks": _ALL_QUERIES, "lagged_attention": _ALL_QUERIES}
