@@ -7,7 +7,7 @@ import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...grammar.ast import Formula as Tree
 from ...grammar.source import Source
@@ -26,6 +26,7 @@ from .holdings import Holdings, hold
 from .layout import Function, docstring, function
 from .loops import Loops
 from .names import class_name, printable
+from .pieces import in_pieces, is_worth
 from .step import by_positions, step
 
 
@@ -74,7 +75,7 @@ def emit(
     by_position: forward goes from position to position, for a formula that can.
     stepped: the graph that `init_state` and `step` are made from, where it is another.
     """
-    library = texts(at_once=at_once, on_gpu=on_gpu)
+    library, whole = texts(at_once=at_once, on_gpu=on_gpu), graph
     found = recurrence(formula, stepped or graph)
     pieces = again(formula, found) if isinstance(found, Refusal) else found
     if not at_once:
@@ -90,6 +91,10 @@ def emit(
         onward, called_on = step(held, pieces, checks, loops)
         if by_position and pieces.graph.outputs != graph.outputs:
             call, called_later = by_positions(held, pieces, has_check=checks is not None), {}
+        elif not at_once and stepped in (None, whole) and is_worth(pieces, graph):
+            by_pieces, first = in_pieces(held, pieces)
+            call = replace(call, lines=[*call.lines[: checks is not None], first, *call.lines[checks is not None :]])
+            onward.append(by_pieces)
         called_later = called_later | called_on
     elif isinstance(pieces, Again):
         onward, called_on = whole_again(held, pieces, checks)

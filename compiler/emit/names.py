@@ -32,7 +32,7 @@ _MODULE_ATTRIBUTES = """
     register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
     register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to
     to_empty train training type xpu zero_grad
-    check check_step init_state step step_blocks step_constants reset_parameters reset_constants
+    check check_step forward_in_pieces init_state step step_blocks step_constants reset_parameters reset_constants
     source inputs device dtype
 """
 ATTRIBUTE_RESERVED = _KEYWORDS | frozenset(_MODULE_ATTRIBUTES.split())
