@@ -202,7 +202,11 @@ class Scope:
 
     def sequence(self) -> tuple[str, ...]:
         """The axes that growth is counted in: as stated, else the second-last axis of each input, and
-        every axis that a fact ties to one of them."""
+        every axis that a fact ties to one of them.
+
+        `gate[H, N]` beside `q[H, N, D]` has a number for each token of each head: `H` is not counted for it, if it is
+        certain that `N` is what the tokens lie along.
+        """
         stated = [s for s in self.tree.statements if isinstance(s, ast.Sequence)]
         chosen: list[str] = []
         if stated:
@@ -215,10 +219,18 @@ class Scope:
                     self.count(axis.name)
                     chosen.append(axis.name)
             return tuple(dict.fromkeys(chosen))
-        for tensor in self.tree.inputs:
-            if len(tensor.axes) >= 2:
-                chosen.append(tensor.axes[-2].name)
+        inputs = [[axis.name for axis in tensor.axes] for tensor in self.tree.inputs if len(tensor.axes) >= 2]
+        for *_, name, last in inputs:
+            if not any(other[-2] == last and name in other[:-2] for other in inputs) or not self._holds_tokens(last):
+                chosen.append(name)
         return tuple(dict.fromkeys(chosen))
+
+    def _holds_tokens(self, axis: str) -> bool:
+        """Whether an axis is scanned, or as long as another one."""
+        scanned = {statement.axis.name for statement in self.tree.statements if isinstance(statement, ast.Scan)}
+        size = Poly.symbol(axis)
+        others = (name for name in self.axes if name != axis)
+        return axis in scanned or any(self.facts.equal(Poly.symbol(name), size) is Truth.YES for name in others)
 
     def derived(self, known: Iterable[str], wanted: Iterable[str]) -> dict[str, Poly]:
         """Sizes of the wanted axes over the known ones, solved from the equations."""
