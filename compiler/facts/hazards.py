@@ -14,7 +14,7 @@ from ..formula import Formula
 from ..graph import Graph, Node
 from ..ops.arithmetic import Add, Divide, FloorDivide, IntegerPower, Modulo, Multiply, Negative, Power, Subtract
 from ..ops.base import Leaf
-from ..ops.cumulative import CumulativeProduct
+from ..ops.cumulative import CumulativeProduct, CumulativeSum
 from ..ops.functions import (
     Abs,
     Acos,
@@ -31,14 +31,17 @@ from ..ops.functions import (
     Sqrt,
     Tan,
 )
+from ..ops.layout import Rename
+from ..ops.leaves import Literal
 from ..ops.logic import Equal, Greater, GreaterEqual, IsNan, Less, LessEqual, NotEqual, Where
 from ..ops.normalisations import LogSoftmax, Softmax
 from ..ops.reductions import Max, Product, StandardDeviation, Sum
 from ..ops.selection import Pad
 from ..scan import Argument, Scan, deep
 from ..sizes import Facts, Poly
+from ..structure import implies_not_after
 from .gradients import reached_by_gradients
-from .ranges import Range, ranges, within
+from .ranges import INF, Range, ranges, within
 from .ratios import EXPONENT, shifted
 from .rows import Total, Totals
 from .seen import leaves_some_of, shown_where
@@ -103,6 +106,15 @@ def _is_met(found: Found, reached: Collection[Node]) -> bool:
     return value in reached and (isinstance(value.op, Leaf) or any(operand in reached for operand in value.inputs))
 
 
+@dataclass(frozen=True)
+class _Trend:
+    """A value falls, or rises, as the later position moves away from the earlier one."""
+
+    later: str
+    earlier: str
+    falls: bool
+
+
 class _Search:
     """Of one graph: that of a formula, or that of a step.
 
@@ -159,9 +171,52 @@ class _Search:
                 continue
             if self.users is None:
                 self.users = self.graph.users()
+            if each.hazard is Hazard.OVERFLOW and isinstance(node.op, Exp) and self._decays(node):
+                continue
             after = _guarded(each, () if node in self.graph.outputs else self.users[node])
             if after is not None:
                 yield replace(after, given=self._is_given(after.cause, after.hazard is Hazard.OVERFLOW))
+
+    def _decays(self, node: Node) -> bool:
+        """Whether an exponential is of a level that falls from a position to a later one, and of -inf elsewhere."""
+        [exponent] = node.inputs
+        if not isinstance(exponent.op, Where) or exponent.inputs[2].op != Literal(-INF):
+            return False
+        trend = self._trend(exponent.inputs[1])
+        if trend is None or not trend.falls:
+            return False
+        return implies_not_after(exponent.inputs[0], trend.later, trend.earlier, self.formula.facts)
+
+    def _trend(self, node: Node, depth: int = 0) -> _Trend | None:
+        """How a difference of a running sum at two positions goes, up to factors of known sign."""
+        if depth > 8:
+            return None
+        match node.op:
+            case Subtract():
+                for index, (level, other) in enumerate((node.inputs, node.inputs[::-1])):
+                    moved = other.op
+                    if not isinstance(moved, Rename) or other.inputs[0] is not level:
+                        continue
+                    if not isinstance(level.op, CumulativeSum) or level.op.axis != moved.source:
+                        continue
+                    sign = self._sign(level.inputs[0])
+                    falls = sign is not None and (sign < 0) is not bool(index)
+                    return None if sign is None else _Trend(moved.source, moved.target, falls)
+            case Negative():
+                inner = self._trend(node.inputs[0], depth + 1)
+                return None if inner is None else replace(inner, falls=not inner.falls)
+            case Multiply() | Divide():
+                pairs = (node.inputs, node.inputs[::-1])[: 1 + isinstance(node.op, Multiply)]
+                for value, scale in pairs:
+                    inner, sign = self._trend(value, depth + 1), self._sign(scale)
+                    if inner is not None and sign is not None:
+                        return replace(inner, falls=inner.falls is (sign > 0))
+        return None
+
+    def _sign(self, node: Node) -> int | None:
+        """1 of a value that is never negative, -1 of one that is never positive."""
+        known = ranges((node,), self.formula.constants, self.known)[node]
+        return 1 if known.non_negative else -1 if known.high <= 0 else None
 
     def _of_steps(self, node: Node, op: Scan) -> Iterator[Found]:
         if not any(isinstance(inner.op, _SUSPECTS) for inner in deep(op.step.nodes())):

@@ -26,6 +26,7 @@ from ..ops.functions import (
     HardSigmoid,
     Int,
     Log,
+    LogSigmoid,
     Relu,
     Relu6,
     Sigmoid,
@@ -44,7 +45,7 @@ from ..ops.logic import Equal, GreaterEqual, LessEqual, NotEqual, Where
 from ..ops.normalisations import L1Normalize, L2Normalize, LogSoftmax, Softmax
 from ..ops.ordering import Sort
 from ..ops.pairs import Clamp, Maximum, Minimum
-from ..ops.reductions import Max, Mean, Min, Norm, Product, Sum, Variance
+from ..ops.reductions import LogSumExp, Max, Mean, Min, Norm, Product, Sum, Variance
 from ..ops.segments import SegmentMax, SegmentSoftmax, SegmentSum
 from ..ops.selection import Concat, Roll, Shift, Slice, Take
 from ..scan import Part, Scan
@@ -295,11 +296,11 @@ def _is_spread(high: Node, low: Node) -> bool:
 
 
 def _is_below(one: Node, other: Node, depth: int = 0) -> bool:
-    """Whether the other is the largest of several values, of which this is one."""
+    """Whether the other is the largest of several values, of which this is one; or their log-sum-exp."""
     if depth > 8:
         return False
     match other.op:
-        case Max() | CumulativeMax() | SegmentMax():
+        case Max() | CumulativeMax() | SegmentMax() | LogSumExp():
             return other.inputs[0] is one
         case Maximum():
             return any(one is each or _is_below(one, each, depth + 1) for each in other.inputs)
@@ -547,4 +548,5 @@ _FUNCTIONS: dict[type[Op], Callable[[Range], Range]] = {
     Softmax: lambda a: Range(0.0, 1.0),
     SegmentSoftmax: lambda a: Range(0.0, 1.0),
     LogSoftmax: lambda a: Range(high=0.0),
+    LogSigmoid: lambda a: Range(high=0.0),
 }

@@ -320,3 +320,35 @@ def test_a_called_formula_is_blamed_once() -> None:
     )
     found = [d.code for name in ("inner", "outer") for d in attngraph.check(attngraph.parse(text, name)).diagnostics]
     assert found == ["AG520"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "overflows"),
+    [
+        (("c = cumsum[N](logsigmoid(g))", "d = c - c[N -> M]"), False),
+        (("c = cumsum[N](-relu(g))", "d = 2 * (c - c[N -> M])"), False),
+        (("c = cumsum[N](softplus(g))", "d = c[N -> M] - c"), False),
+        (("c = cumsum[N](softplus(g))", "d = -(c - c[N -> M]) / 3"), False),
+        (("c = cumsum[N](g)", "d = c - c[N -> M]"), True),
+        (("c = cumsum[N](logsigmoid(g))", "d = c[N -> M] - c"), True),
+        (("c = cumsum[N](logsigmoid(g))", "d = -2 * (c - c[N -> M])"), True),
+        (("c = logsigmoid(g)", "d = c - c[N -> M]"), True),
+        (("c = cumsum[N](logsigmoid(g))", "d = c - 2 * c[N -> M]"), True),
+        (("c = cumsum[N](softplus(g))", "d = c[N -> M] + c"), True),
+    ],
+)
+def test_a_level_that_falls_does_not_overflow(lines: tuple[str, ...], overflows: bool) -> None:
+    """Where the mask keeps earlier positions, and only there."""
+    for mask, opposite in (("pos(N) >= pos(M)", "pos(N) <= pos(M)"), ("pos(N) > pos(M)", "pos(N) + pos(M) >= 0")):
+        for shown, expected in ((mask, overflows), (opposite, True)):
+            body = "".join(f"    {line}\n" for line in ("where M = N", *lines))
+            text = f"attention f(g[N], x[M, D]) -> [N, D]:\n{body}    return exp(where({shown}, d, -inf)) @ x\n"
+            found = [each for each in hazards(formula_of(text)) if each.hazard is Hazard.OVERFLOW]
+            assert bool(found) is expected, text
+
+
+def test_a_score_less_the_log_sum_of_all_does_not_overflow() -> None:
+    text = "attention f(s[N, M], x[M, D]) -> [N, D]:\n    return exp(s - logsumexp[{axis}](s)) @ x\n"
+    assert not hazards(formula_of(text.format(axis="M")))
+    assert not hazards(formula_of(text.format(axis="N")))
+    assert hazards(formula_of(text.format(axis="M").replace("s - logsumexp[M](s)", "s - logsumexp[M](2 * s)")))
