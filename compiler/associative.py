@@ -181,6 +181,9 @@ class _AtAll:
             before, after, self.last[update.state] = self._state(update)
             self.at_all[step.arguments[update.state]] = before
             self.at_all.setdefault(step.results[update.state], after)
+            if self.way is Way.DECAY:
+                for each in (before, after):
+                    self.sums.setdefault(each, (each,))
             self.states.append((step.results[update.state], after, self._reason(update)))
 
     def steps(self, names: Mapping[Node, str]) -> Iterator[Step]:
@@ -221,7 +224,10 @@ class _AtAll:
         if isinstance(op, Contraction):
             lefts, rights = (self.sums.get(operand, (operand,)) for operand in operands)
             if len(lefts) + len(rights) > 2:  # of each by itself, so that none need be stored
-                return self._joined([self._contracted(op, left, right) for left in lefts for right in rights])
+                parts = [self._contracted(op, left, right) for left in lefts for right in rights]
+                for part in parts:
+                    self.origins.setdefault(part, node)
+                return self._joined(parts)
             return self._contracted(op, *operands)
         elif isinstance(op, Broadcast | Reorder):
             op = replace(op, axes=(*along, *op.axes))
@@ -231,6 +237,10 @@ class _AtAll:
             raise _Refused(f"`{op.spelling}` cannot be computed at all positions at once", node) from None
         if {*made.axes} != {*along, *node.axes}:
             raise _Refused(f"`{op.spelling}` cannot be computed at all positions at once", node)
+        if isinstance(op, Add) and any(operand in self.sums for operand in operands):
+            parts = [part for operand in operands for part in self.sums.get(operand, (operand,))]
+            if all({*part.axes, self.axis} == {*made.axes, self.axis} for part in parts):
+                self.sums[made] = tuple(parts)
         return made
 
     def _contracted(self, op: Contraction, left: Node, right: Node) -> Node:

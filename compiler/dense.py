@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .graph import Builder, Node, topological
 from .lowerings.additive import FUNCTIONS, SumOfPairs
-from .lowerings.causal import CausalScan, GatedPrefix
+from .lowerings.causal import CausalScan, FeatureGatedScan, GatedPrefix
 from .lowerings.feedback import CausalFeedback
 from .lowerings.fused import FusedSoftmax
 from .lowerings.linear import LinearRecurrence
@@ -80,7 +80,7 @@ def _causal_scan(node: Node, operands: list[Node], builder: Builder) -> Node:
     weight = make(Literal(1.0))
     if op.kernel == "decayed_scan":
         weight = _decay(operands[3], make(Maximum(), lag, make(Literal(0))), builder)
-    elif op.kernel == "gated_scan":
+    elif op.kernel in ("gated_scan", "feature_gated_scan"):
         weight = _gated(operands[3], op.query, op.key, builder)
     seen = make(GreaterEqual(), lag, make(Literal(op.offset)))
     weight = make(Where(), seen, weight, make(Literal(0.0)))
@@ -259,6 +259,7 @@ def _causal_feedback(node: Node, operands: list[Node], builder: Builder) -> Node
 
 _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     CausalScan: _causal_scan,
+    FeatureGatedScan: _causal_scan,
     GatedPrefix: _gated_prefix,
     PolynomialScan: _polynomial,
     PolynomialSum: _polynomial,

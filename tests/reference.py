@@ -802,7 +802,7 @@ _padding(padding.ReplicatedPadding, lambda position, size: min(max(position, 0),
 # -- lowered operations: what the algorithms of a plan compute -----------------------------------------
 
 
-@means(causal.CausalScan)
+@means(causal.CausalScan, causal.FeatureGatedScan)
 def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
     whole = (*op.batch, op.query, op.key, *op.inner, *op.outer)
     query, key, value = (operand.over(whole) for operand in operands[:3])
@@ -816,6 +816,12 @@ def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axe
         later, earlier = level.over((*op.batch, op.query, op.key)), _at_key(level, op.query, op.key, op.batch)
         weight = np.where(lag >= op.offset, np.exp(np.where(lag >= 0, later - earlier, 0.0)), 0.0)
     weights = Named(np.broadcast_to(weight, weight.shape), (*op.batch, op.query, op.key)[-weight.ndim :])
+    if isinstance(op, causal.FeatureGatedScan):
+        pairs, level = (*op.batch, op.query, op.key, *op.inner), _level(operands[3], op.query)
+        earlier = Named(level.array, tuple(op.key if axis == op.query else axis for axis in level.axes))
+        seen = Named(lag >= op.offset, (op.query, op.key)).over(pairs)
+        difference = np.where(seen, level.over(pairs) - earlier.over(pairs), 0.0)
+        weights = Named(np.where(seen, np.exp(difference), 0.0), pairs)
     product = weights.over(whole) * query * key * value
     summed = tuple(whole.index(axis) for axis in (op.key, *op.inner))
     full = np.broadcast_to(product, tuple(sizes[axis] for axis in whole)).sum(summed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .halves import pairs_by_halves
 from .polynomials import polynomial, with_ones, without_ones
 from .tiles import pointwise
 
@@ -64,14 +65,19 @@ def since_start(levels: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(levels[..., :1, :]), levels[..., :-1, :]], -2)
 
 
-def gates_in_chunks(gates: Tensor, chunk: int) -> Tensor:
-    """The running sums of logarithms of gates inside chunks: [..., N, X] as [..., chunks, chunk, X].
+def gates_as_chunks(gates: Tensor, chunk: int) -> Tensor:
+    """Logarithms of gates in chunks: [..., N, X] as [..., chunks, chunk, X].
 
     The first gate of all is not looked at. A gate of 0 is one whose exponential is 0.
     """
     gates = gates.clamp(min=-746.0 if gates.dtype == torch.float64 else -105.0)
     begins = torch.arange(gates.size(-2), device=gates.device) == 0
-    return torch.cumsum(in_chunks(gates.masked_fill(begins.unsqueeze(-1), 0.0), chunk), -2)
+    return in_chunks(gates.masked_fill(begins.unsqueeze(-1), 0.0), chunk)
+
+
+def gates_in_chunks(gates: Tensor, chunk: int) -> Tensor:
+    """The running sums of logarithms of gates inside chunks: [..., N, X] as [..., chunks, chunk, X]."""
+    return torch.cumsum(gates_as_chunks(gates, chunk), -2)
 
 
 def in_rows(out: Tensor, normalise: bool, length: int) -> Tensor:
@@ -143,6 +149,24 @@ def gated_scan(
     early = q.to(wide) * torch.exp(c)
     out = torch.matmul(torch.matmul(q, k.mT) * torch.exp(difference), v) + torch.matmul(early, state)
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
+
+
+def feature_gated_scan(
+    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset, f of exp(gates[m + 1, f] + ... + gates[n, f]) query[n, f] key[m, f] value[m].
+
+    gates: [..., N, F], the logarithms of the gates.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    q, k = in_chunks(query, chunk).to(wide), in_chunks(key, chunk).to(wide)
+    v, g = in_chunks(value, chunk).to(wide), gates_as_chunks(gates.to(wide), chunk)
+    score, start, end = pairs_by_halves(q, k, g, offset)
+    update = torch.matmul((k * torch.exp(end)).mT, v)
+    steps = start[..., -1, :].mT.unsqueeze(-1)  # every feature by itself: [F, chunks, 1]
+    state = carried(update.transpose(-3, -2), steps).transpose(-3, -2)
+    out = torch.matmul(score, v) + torch.matmul(q * torch.exp(start), state)
+    return in_rows(out, False, query.size(-2)).to(query.dtype)
 
 
 def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:

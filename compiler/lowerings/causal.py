@@ -32,6 +32,7 @@ from .lowering import Lowering, unflattened
 from .request import Request
 
 CHUNK = 64
+HALVINGS = 6  # of a chunk, down to single positions
 ELEMENT_CHUNK = 16
 
 
@@ -138,6 +139,48 @@ class CausalScan(Lowering):
 
 
 @dataclass(frozen=True)
+class FeatureGatedScan(CausalScan):
+    """feature_gated_scan(q, k, v, gates): sums over earlier positions of which every feature has a gate of its own.
+
+    Formula: `out[n, e] = sum over m <= n - offset, f of exp(gates[m + 1, f] + ... + gates[n, f]) * q[n, f] * k[m, f] *
+    v[m, e]`, of logarithms of gates.
+
+    Yang et al., Gated Linear Attention Transformers with Hardware-Efficient Training, ICML 2024. The pairs in a chunk
+    are taken by halves of it, see `halves`.
+    """
+
+    rule: ClassVar[str] = "feature-gated scan"
+    why: ClassVar[str] = (
+        "every feature of a key decays by a gate of its own, up to where a chunk, or half of one, ends and from there "
+        "on, so that queries and keys meet in products of matrices, and what they add up to is carried in a state"
+    )
+    operands: ClassVar[tuple[str, ...]] = ("query", "key", "value", "gates")
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        features, values = Poly.volume(self.inner), Poly.volume(self.outer)
+        per_token = features * (CHUNK + 12 * HALVINGS) + values * (2 * CHUNK) + features * values * 4
+        return Poly.volume((*self.batch, self.query)) * per_token
+
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        chunk = Poly.volume(self.inner) * 6 + Poly.volume(self.outer) * 2 + 2 * CHUNK
+        state = Poly.volume((*self.inner, *self.outer))
+        return result.volume() + Poly.volume(self.batch) * (chunk * CHUNK + state)
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        shape = (*map(Poly.symbol, self.batch), Poly.volume(self.inner), Poly.volume(self.outer))
+        return (Carried("the sum of key times value, every feature decayed up to the last position", shape),)
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        settings = map(pyast.constant, (self.offset, CHUNK))
+        scan = pyast.call(emitter.helper(self.kernel), *self._arguments(emitter, operands), *settings)
+        return unflattened(emitter, scan, self.outer)
+
+    def _arguments(self, emitter: Emitter, operands: Sequence[Operand]) -> list[ast.expr]:
+        matrices = super()._arguments(emitter, operands)
+        return [*matrices, self._matrix(emitter, operands[3], self.query, self.inner)]
+
+
+@dataclass(frozen=True)
 class Weight:
     """What couples two positions: a mask n - m >= offset, and a decay besides.
 
@@ -173,12 +216,16 @@ def match(request: Request) -> Node | str:
     inner = tuple(axis for axis in _axes(right) if axis in bound and axis in carried)
     outer = tuple(axis for axis in _axes(right) if axis not in bound and axis not in carried and axis != m)
     rate_axes = weight.rate.axes if weight.rate is not None else ()
-    if weight.kernel == "gated_scan" and (set(rate_axes) & set(inner) or set(rate_axes) & set(outer)):
-        return _element_by_element(weight, left, right, bound, n, m, builder, product)
-    if weight.rate is not None and not set(rate_axes) <= free:
-        return "the decay differs per feature"
+    gated = weight.kernel == "gated_scan"
+    decaying = tuple(axis for axis in rate_axes if gated and axis in bound and axis in carried)
+    inner = tuple(dict.fromkeys((*inner, *decaying)))
+    each = decaying or set(rate_axes) & set(outer)
     outer = tuple(axis for axis in outer if axis not in rate_axes)
     both = [f for f in right if set(f.axes) & set(inner) and set(f.axes) & set(outer)]
+    if gated and each and (both or not outer):
+        return _element_by_element(weight, left, right, bound, n, m, builder, product)
+    if weight.rate is not None and not set(rate_axes) - set(decaying) <= free:
+        return "the decay differs per feature"
     if both:
         return "a factor couples the features of keys and values"
     keys = [f for f in right if set(f.axes) & set(inner)]
@@ -190,7 +237,10 @@ def match(request: Request) -> Node | str:
     query, key, value = _at(query, n, builder), _at(key, m, builder), _at(value, m, builder)
     rate: tuple[Node, ...] = ()
     if weight.rate is not None:
-        rate = (_at(weight.rate, n, builder) if weight.kernel == "gated_scan" else weight.rate,)
+        rate = (_at(weight.rate, n, builder) if gated else weight.rate,)
+    if decaying:
+        key = _over(key, inner, builder)
+        rate = (_over(rate[0], inner, builder),)
     if weight.kernel == "causal_scan" and weight.offset == 0 and not (inner and outer):
         # one side has no features of its own: a running sum of the other is all that is needed
         running = builder.make(CumulativeSum(m), _at(product(right, own & set(_axes(right))), m, builder))
@@ -210,7 +260,8 @@ def match(request: Request) -> Node | str:
         if weight.rate is not None:
             waited = builder.make(Exp(), builder.make(Multiply(), weight.rate, builder.make(Literal(far))))
             query = product([Factor(query), Factor(waited)], frozenset())
-    op = CausalScan(weight.kernel, n, m, inner, outer, batch, min(weight.offset, 1))
+    kind, kernel = (FeatureGatedScan, "feature_gated_scan") if decaying else (CausalScan, weight.kernel)
+    op = kind(kernel, n, m, inner, outer, batch, min(weight.offset, 1))
     return builder.make(op, query, key, value, *rate)
 
 
@@ -303,6 +354,12 @@ def _axes(factors: Sequence[Factor]) -> tuple[str, ...]:
 def _at(node: Node, axis: str, builder: Builder) -> Node:
     """The value with this axis, repeated along it where it lacks it."""
     return node if axis in node.axes else builder.make(Broadcast((axis, *node.axes)), node)
+
+
+def _over(node: Node, axes: tuple[str, ...], builder: Builder) -> Node:
+    """The value with these axes, repeated along those that it lacks."""
+    missing = tuple(axis for axis in axes if axis not in node.axes)
+    return builder.make(Broadcast((*missing, *node.axes)), node) if missing else node
 
 
 def masked_pairs(factors: Sequence[Factor], request: Request) -> set[tuple[str, str]]:

@@ -23,7 +23,7 @@ from ..ops.layout import Rename, Reorder
 from ..ops.leaves import Literal
 from ..scan import Scan
 from ..types import Kind, Type
-from .causal import CHUNK, ELEMENT_CHUNK, CausalScan, GatedPrefix
+from .causal import CHUNK, CausalScan, GatedPrefix
 from .feedback import CausalFeedback
 from .linear import LinearRecurrence
 from .lowering import unflattened
@@ -38,7 +38,12 @@ OPERATIONS = {
     "flash_delta_rule": "chunk_delta_rule",
     "flash_gated_delta_rule": "chunk_gated_delta_rule",
 }
-SCANS = {"causal_scan": "flash_linear_scan", "decayed_scan": "flash_decayed_scan", "gated_scan": "flash_gated_scan"}
+SCANS = {
+    "causal_scan": "flash_linear_scan",
+    "decayed_scan": "flash_decayed_scan",
+    "gated_scan": "flash_gated_scan",
+    "feature_gated_scan": "flash_feature_gated_scan",
+}
 WHERE = "on CUDA, in half precision; elsewhere what the other targets run"
 
 
@@ -77,9 +82,8 @@ class FlashScan(CausalScan):
                 arguments += [emitter.align(rest[0], rows), pyast.constant(None)]
             case _:
                 arguments += [emitter.align(each, rows) for each in rest]
-        chunk = ELEMENT_CHUNK if self.kernel == "flash_feature_gated_scan" else CHUNK
         helper = "flash_delta_rule" if "delta" in self.kernel else self.kernel
-        return unflattened(emitter, pyast.call(emitter.helper(helper), *arguments, pyast.constant(chunk)), self.outer)
+        return unflattened(emitter, pyast.call(emitter.helper(helper), *arguments, pyast.constant(CHUNK)), self.outer)
 
 
 @dataclass(frozen=True)
@@ -153,11 +157,8 @@ def called(node: Node, readers: Mapping[Node, Sequence[Node | None]]) -> Call | 
             value = _product(node.inputs[2], node.op)
             added = [factor for factor in value.factors if isinstance(factor.op, CausalFeedback)]
             return _delta_rule(node, value, added[0], readers) if len(added) == 1 else _scan(node)
-        case Contraction():
-            prefixes = [operand for operand in node.inputs if isinstance(operand.op, GatedPrefix)]
-            return _feature_gated(node, prefixes[0], readers) if len(prefixes) == 1 else ""
         case GatedPrefix():
-            return "it is read otherwise than by a sum over the features of the gates"
+            return "every element has a gate of its own, or is no product of a value and what is summed with a query"
         case CausalFeedback():
             return "what the steps add is read otherwise than by one sum of it over earlier positions and this one"
         case Scan():
@@ -176,31 +177,6 @@ def _scan(node: Node) -> Call | str:
         return "it divides no sum that decays by the sum of its weights"
     made = FlashScan(SCANS[op.kernel], op.query, op.key, op.inner, op.outer, op.batch, 0, op.normalise)
     return Call(made, tuple(Product(1, Counter([operand])) for operand in node.inputs))
-
-
-def _feature_gated(node: Node, prefix: Node, readers: Mapping[Node, Sequence[Node | None]]) -> Call | str:
-    """A sum over the features of a key, each of which has a gate."""
-    op, sums = node.op, prefix.op
-    assert isinstance(op, Contraction)
-    assert isinstance(sums, GatedPrefix)
-    [query] = [operand for operand in node.inputs if operand is not prefix]
-    product, gates = _product(prefix.inputs[0]), prefix.inputs[1]
-    outer = tuple(axis for axis in sums.features if axis not in query.axes and axis not in gates.axes)
-    batch = tuple(axis for axis in sums.features if axis not in (*outer, *op.axes))
-    if sums.offset != 0:
-        return "its sums hold the position itself, which is left out here"
-    if len(readers[prefix]) != 1:
-        return "the sums are read at other places too"
-    if not outer:
-        return "every value has a gate of its own"
-    if not {*op.axes} <= {*sums.features} or {*query.axes} != {sums.query, *op.axes, *batch} & {*query.axes}:
-        return "the sum over the features reads more than the query"
-    keys = product.over(op.axes)
-    if not keys or keys & product.over(outer):
-        return "the products of keys and values are not at hand as such"
-    made = FlashScan("flash_feature_gated_scan", sums.query, sums.key, op.axes, outer, batch, 0)
-    key, value = Product(1, keys), Product(product.number, product.factors - keys)
-    return Call(made, (Product(1, Counter([query])), key, value, Product(1, Counter([gates]))))
 
 
 def _delta_rule(node: Node, value: Product, added: Node, readers: Mapping[Node, Sequence[Node | None]]) -> Call | str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .kernels import causal_feedback, causal_scan, decayed_scan, gated_prefix, gated_scan, leading_dimensions
+from .kernels import causal_feedback, causal_scan, decayed_scan, feature_gated_scan, gated_scan, leading_dimensions
 
 
 def takes_flash_linear(x: Tensor) -> bool:
@@ -74,15 +74,9 @@ def flash_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, c
 
 
 def flash_feature_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
-    """out[n] = sum over m <= n, f of exp(gates[m + 1, f] + ... + gates[n, f]) query[n, f] key[m, f] value[m].
-
-    gates: [..., N, F], their logarithms.
-    """
+    """`feature_gated_scan` of offset 0. gates: [..., N, F], their logarithms."""
     if not takes_flash_linear(query):
-        products = key.unsqueeze(-1) * value.unsqueeze(-2)
-        every = gates.unsqueeze(-1).expand([*gates.shape, value.size(-1)])
-        sums = gated_prefix(products.flatten(-2), every.flatten(-2), 0, chunk)
-        return torch.matmul(query.unsqueeze(-2), sums.unflatten(-1, [query.size(-1), value.size(-1)])).squeeze(-2)
+        return feature_gated_scan(query, key, value, gates, 0, chunk)
     from fla.ops.gla import chunk_gla
 
     logarithms = their_gates(gates)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .halves import pairs_by_halves, up_to_a_power_of_two
+
 
 def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalise: bool, chunk: int) -> Tensor:
     """out[n] = sum over m <= n - offset of (query[n] . key[m]) value[m], for [N, F], [N, F], [N, E].
@@ -223,6 +225,51 @@ def gated_chunks(
     if normalise and before is not None:
         leading = torch.broadcast_tensors(state[..., :1], total)[0].shape[:-1]
         state = torch.cat([state.expand(leading + state.shape[-1:]), total.expand(leading + total.shape[-1:])], -1)
+    return torch.cat(parts, -2), state
+
+
+def feature_gated_scan(
+    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, chunk: int
+) -> Tensor:
+    """out[n] = sum over m <= n - offset, f of exp(gates[m + 1, f] + ... + gates[n, f]) query[n, f] key[m, f] value[m].
+
+    gates: [..., N, F], the logarithms of the gates.
+    """
+    return feature_gated_chunks(query, key, value, gates, None, True, offset, chunk)[0]
+
+
+def feature_gated_chunks(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    gates: Tensor,
+    before: Tensor | None,
+    begins: bool,
+    offset: int,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """`feature_gated_scan` of positions after those that `before` sums up, and what sums up all of them: [F, E].
+
+    begins: these are the first positions, and the first gate is not looked at. chunk: a power of two.
+    """
+    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    state = torch.matmul(key[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if before is None else before
+    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
+    queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
+    values, some_gates = torch.split(value, chunk, -2), torch.split(gates, chunk, -2)
+    parts: list[Tensor] = []
+    for index in range(len(queries)):
+        size, g = queries[index].size(-2), some_gates[index].to(wide)
+        if index == 0 and begins:
+            g = torch.nn.functional.pad(g[..., 1:, :], [0, 0, 1, 0])
+        q, k = up_to_a_power_of_two(queries[index].to(wide)), up_to_a_power_of_two(keys[index].to(wide))
+        v = up_to_a_power_of_two(values[index].to(wide))
+        score, start, end = pairs_by_halves(q, k, up_to_a_power_of_two(g), offset)
+        out = torch.matmul(score, v) + torch.matmul(q * torch.exp(start), state)
+        parts.append(out[..., :size, :].to(query.dtype))
+        if index + 1 < len(queries) or before is not None:
+            kept = torch.exp(start[..., -1:, :]).mT
+            state = state * kept + torch.matmul((k * torch.exp(end)).mT, v)
     return torch.cat(parts, -2), state
 
 

@@ -16,11 +16,12 @@ _FILES = (
     "flexible.py",
     "flash_linear.py",
     "tiles.py",
+    "halves.py",
     "polynomials.py",
 )
 _AT_ONCE = "at_once.py"
 
-ON_GPU = frozenset({"causal_scan", "decayed_scan", "gated_scan", "prefix_softmax"})
+ON_GPU = frozenset({"causal_scan", "decayed_scan", "gated_scan", "feature_gated_scan", "prefix_softmax"})
 """What computes all chunks at once on a GPU too: for no more operations than a loop, and with small states."""
 
 

@@ -15,6 +15,7 @@ from .kernels import (
     banded_attention,
     causal_chunks,
     decayed_chunks,
+    feature_gated_chunks,
     feedback_chunks,
     gated_chunks,
     gated_prefix_chunks,
@@ -250,6 +251,19 @@ def gated_scan_from(
         return gated_chunks(query, key, value, gates, before, is_new(state), offset, False, chunk)
     if not is_new(state):
         before = before * torch.exp(gates.to(before.dtype).unsqueeze(-1))
+    after = with_outer_product(before, key, value)
+    return read(query, after if offset == 0 else before), after
+
+
+def feature_gated_scan_from(
+    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, state: Tensor, offset: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`feature_gated_scan` of a piece, and the next state, every feature decayed up to the last position."""
+    before = sums_before(state, key.size(-1), value.size(-1), value)
+    if query.size(-2) > 1:
+        return feature_gated_chunks(query, key, value, gates, before, is_new(state), offset, chunk)
+    if not is_new(state):
+        before = before * torch.exp(gates.to(before.dtype)).mT
     after = with_outer_product(before, key, value)
     return read(query, after if offset == 0 else before), after
 

@@ -12,6 +12,7 @@ ALL_CHUNKS = {
     "causal_scan": _STATES,
     "decayed_scan": _STATES,
     "gated_scan": _STATES,
+    "feature_gated_scan": _STATES,
     "polynomial_scan": _STATES + ", and for the products of features of all positions",
     "polynomial_sum": _CHUNKS + "memory for the products of features of all positions",
     "prefix_softmax": _STATES,

@@ -337,7 +337,7 @@ def test_target(library: list[str]) -> None:
     text, _, negative = FOUND["gates of features"]
     made = attngraph.compile(text, target="fla")
     assert made.notes == (
-        "element-wise scan: chunk_gla of flash-linear-attention on CUDA, in half precision; "
+        "feature-gated scan: chunk_gla of flash-linear-attention on CUDA, in half precision; "
         "elsewhere what the other targets run",
     )
     inputs = [x.detach() for x in draw(text, negative, *SIZES[0], torch.float32)]

@@ -94,6 +94,25 @@ def test_gated_prefix(library: ModuleType, length: int, offset: int) -> None:
     torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-11, atol=1e-11)
 
 
+@BOTH
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_feature_gated_scan(library: ModuleType, length: int, offset: int) -> None:
+    """Leading dimensions of each operand are its own."""
+    query, key, value = _operands(length, False)
+    gates = -_random(5, 2, 1, length, 4, seed=5).abs()
+    level = gates.cumsum(-2)
+    rows = []
+    for n in range(length):
+        row = torch.zeros(5, 2, 3, 5, dtype=torch.float64)
+        for m in range(max(n - offset + 1, 0)):
+            share = (query[..., n, :] * key[..., m, :] * torch.exp(level[..., n, :] - level[..., m, :])).sum(-1)
+            row = row + share.unsqueeze(-1) * value[..., m, :]
+        rows.append(row)
+    found = library.feature_gated_scan(query, key, value, gates, offset, CHUNK)
+    torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-11, atol=1e-11)
+
+
 POWERS = pytest.mark.parametrize("powers", [[2], [0, 1, 2], [1, 3], [4]], ids=str)
 
 
@@ -277,6 +296,7 @@ def test_long_decays_neither_overflow_nor_underflow_to_nothing(library: ModuleTy
         library.gated_scan(query, key, value, gates, 0, False, 64),
         library.decayed_scan(query, key, value, torch.tensor(-0.5), 0, False, 64),
         library.gated_prefix(value, gates[:, None], 0, CHUNK),
+        library.feature_gated_scan(query, key, value, gates[:, None], 0, 64),
     ):
         torch.testing.assert_close(found[200:], torch.full((length - 200, 1), limit), rtol=1e-6, atol=0.0)
 
@@ -304,7 +324,7 @@ GATES = {  # logarithms of gates, [N]
 
 @BOTH
 @pytest.mark.parametrize("gates", GATES)
-@pytest.mark.parametrize("kernel", ["gated_scan", "gated_prefix", "causal_feedback"])
+@pytest.mark.parametrize("kernel", ["gated_scan", "gated_prefix", "feature_gated_scan", "causal_feedback"])
 def test_the_error_of_gates_does_not_grow_with_the_sequence(library: ModuleType, kernel: str, gates: str) -> None:
     """Single precision beside steps in double precision: a level of -40000 would leave no digit behind the point."""
     length, width = 2000, 3
@@ -318,11 +338,16 @@ def test_the_error_of_gates_does_not_grow_with_the_sequence(library: ModuleType,
             states = torch.exp(logarithms[n]) * states + value[n]
             rows.append(states)
         expected = torch.stack(rows)
+    elif kernel == "feature_gated_scan":
+        logarithms = torch.stack([logarithms, logarithms.clamp(min=-2.0), logarithms.flip(0)], -1)
+        expected = _step_by_step(query, key, value, logarithms, False)
     else:
         expected = _step_by_step(query, key, value, logarithms, kernel == "causal_feedback")
     operands = [x.float().requires_grad_() for x in (query, key, value, logarithms.float())]
     if kernel == "gated_scan":
         found = library.gated_scan(*operands, 0, False, 64)
+    elif kernel == "feature_gated_scan":
+        found = library.feature_gated_scan(*operands, 0, 64)
     elif kernel == "gated_prefix":
         found = library.gated_prefix(*operands[2:], 0, CHUNK)
     else:

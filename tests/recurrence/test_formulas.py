@@ -17,6 +17,7 @@ from .harness import cut, found, in_pieces, same, splits
 
 QKV = "attention f(q[N, D], k[M, D], v[M, E]) -> [N, E]:\n    where M = N\n"
 GATED = "attention f(q[N, D], k[M, D], v[M, E], g[N]) -> [N, E]:\n    where M = N\n    c = cumsum[N](-abs(g))\n"
+FEATURES = GATED.replace("g[N]", "g[N, D]")
 X = "attention f(x[N, D]) -> [N, D]:\n"
 SEEN = "pos(N) >= pos(M)"
 
@@ -64,6 +65,13 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
         "attention f(x[N, D], g[N, D]) -> [N, D]:\n    c = cumsum[N](-abs(g))\n"
         "    y = x[N -> M]\n    return sum[M](where(pos(N) >= pos(M), exp(c - c[N -> M]), 0) * y)\n",
         {}, ("GatedPrefix",),
+    ),
+    "feature-gated scan": (
+        FEATURES + f"    return where({SEEN}, sum[D](q * k * exp(c - c[N -> M])), 0) @ v\n", {}, ("FeatureGatedScan",)
+    ),
+    "strict feature-gated scan": (
+        FEATURES + "    return where(pos(N) > pos(M), sum[D](q * k * exp(c - c[N -> M])), 0) @ v\n",
+        {}, ("FeatureGatedScan",),
     ),
     "prefix softmax": (
         "attention f(s[M], v[M, E]) -> [N, E]:\n    where M = N\n    return softmax[M](s, mask=pos(N) >= pos(M)) @ v\n",
@@ -214,7 +222,7 @@ def test_gradients_pass_through_steps(text: str, sizes: Mapping[str, int], held:
     torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-9)
 
 
-CHUNKED = {"CausalScan", "PolynomialScan", "GatedPrefix", "PrefixSoftmax"}
+CHUNKED = {"CausalScan", "PolynomialScan", "FeatureGatedScan", "GatedPrefix", "PrefixSoftmax"}
 LONG = [name for name, (_, _, held) in FORMULAS.items() if set(held) & CHUNKED]
 
 
@@ -231,7 +239,9 @@ def test_pieces_longer_than_a_chunk(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", ["causal scan", "decayed scan", "gated scan", "prefix softmax", "running sum"])
+@pytest.mark.parametrize(
+    "name", ["causal scan", "decayed scan", "gated scan", "feature-gated scan", "prefix softmax", "running sum"]
+)
 def test_a_running_state_is_in_single_precision(name: str, dtype: torch.dtype) -> None:
     """Sums of 600 elements of about one: in half precision they would stop growing, or lose every digit."""
     text, sizes, _ = FORMULAS[name]

@@ -284,6 +284,26 @@ def test_a_saturated_gate_is_exact_in_single_precision() -> None:
     torch.testing.assert_close(module(q, k, v, c), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("S = sigmoid(a) * S + (1 - sigmoid(a)) * v", "q @ S"),
+        ("S = sigmoid(a) * S + v", "q @ S"),
+        ("old = S", "S = exp(-exp(a)) * S + k * v", "q @ (old + w * k * v)"),
+        ("old = S", "S = exp(-exp(a)) * S + k * v", "q @ (w * k * v + S + (old + k * v))"),
+    ],
+)
+def test_gates_of_features_go_chunk_by_chunk(lines: tuple[str, ...]) -> None:
+    """By themselves, and the matrix is stored at no position, also where a step reads it and something else."""
+    inputs = "q[N, D], k[N, D], v[N, E], a[N, D], w[D]"
+    text = scanned("S[D, E] = 0", *lines, inputs=inputs, result="[N, E]")
+    report = checked(text)
+    assert report.plan is not None
+    assert not any({"N", "D", "E"} <= {*node.axes} for node in report.plan)
+    assert "feature-gated scan" in {step.rule.split(", ")[-1] for step in report.steps}
+    agree(text, {"N": 130, "D": 3, "E": 2})
+
+
 @pytest.mark.parametrize("update", ["S", "sigmoid(c) * S"])
 def test_the_delta_rule_goes_chunk_by_chunk(update: str) -> None:
     """The matrix is stored at no position."""
