@@ -35,8 +35,11 @@ class Again:
         return next(index - len(node.axes) for index, axis in enumerate(node.axes) if axis in self.kept.axes)
 
 
-def again(formula: Formula, refused: Refusal) -> Again | Refusal:
-    """The formula with the whole sequence computed for every piece, or why not. refused: why it has no recurrence."""
+def again(formula: Formula, refused: Refusal, graph: Graph | None = None) -> Again | Refusal:
+    """The formula with the whole sequence computed for every piece, or why not.
+
+    refused: why it has no recurrence. graph: what is computed, where it has other results than the text.
+    """
     facts = formula.facts
     if not formula.sequence or Dependence(formula).culprit() is not None:
         return refused
@@ -44,6 +47,8 @@ def again(formula: Formula, refused: Refusal) -> Again | Refusal:
     first = next(axis for axis in output.axes if axis in _tied(formula))
     every = {axis: None for node in formula.graph.nodes() for axis in node.axes}
     axes = tuple(axis for axis in every if facts.equal(Poly.symbol(axis), Poly.symbol(first)) is Truth.YES)
+    if any(sum(axis in axes for axis in result.axes) != 1 for result in (graph or formula.graph).outputs):
+        return Refusal(f"{refused.reason}, and a result does not lie along the sequence alone")
     kept = [node for node in formula.inputs if any(axis in axes for axis in node.axes)]
     if not kept:
         return Refusal("no input runs along the sequence")

@@ -77,7 +77,7 @@ def emit(
     """
     library, whole = texts(at_once=at_once, on_gpu=on_gpu), graph
     found = recurrence(formula, stepped or graph)
-    pieces = again(formula, found) if isinstance(found, Refusal) else found
+    pieces = again(formula, found, graph) if isinstance(found, Refusal) else found
     if not at_once:
         graph = in_rows(formula, graph)
     further = pieces.graph.outputs if isinstance(pieces, Recurrence) else ()
