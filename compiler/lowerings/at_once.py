@@ -26,6 +26,12 @@ def in_chunks(matrix: Tensor, chunk: int) -> Tensor:
     return matrix.index_select(-2, rows).unflatten(-2, (count, chunk))
 
 
+def steps_in_chunks(steps: Tensor, chunk: int) -> Tensor:
+    """`in_chunks` of what is added up: nothing is added behind the last row, where copies of it might overflow."""
+    behind = torch.arange(((steps.size(-2) + chunk - 1) // chunk + 1) * chunk, device=steps.device) >= steps.size(-2)
+    return in_chunks(steps, chunk).masked_fill(behind.unflatten(0, (-1, chunk)).unsqueeze(-1), 0.0)
+
+
 def since_previous(level: Tensor, ends: Tensor) -> Tensor:
     """level[g, c] - ends[g - 1], and 0 in the first group: [..., G, C, X] and [..., G, X]."""
     group = torch.arange(ends.size(-2), device=ends.device)
@@ -52,7 +58,7 @@ def carried(update: Tensor, steps: Tensor) -> Tensor:
     above 0, no exponent is.
     """
     count = update.size(-2)
-    inner, some = in_chunks(update, 16), in_chunks(steps, 16)
+    inner, some = in_chunks(update, 16), steps_in_chunks(steps, 16)
     levels = torch.cumsum(some, -2)
     ends = levels[..., -1:, :]
     groups = (torch.exp(ends - levels) * inner).sum(-2)
@@ -72,7 +78,7 @@ def gates_as_chunks(gates: Tensor, chunk: int) -> Tensor:
     """
     gates = gates.clamp(min=-746.0 if gates.dtype == torch.float64 else -105.0)
     begins = torch.arange(gates.size(-2), device=gates.device) == 0
-    return in_chunks(gates.masked_fill(begins.unsqueeze(-1), 0.0), chunk)
+    return steps_in_chunks(gates.masked_fill(begins.unsqueeze(-1), 0.0), chunk)
 
 
 def gates_in_chunks(gates: Tensor, chunk: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .halves import pairs_by_halves, up_to_a_power_of_two
+from .tiles import rows_of_block
 
 
 def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalise: bool, chunk: int) -> Tensor:
@@ -550,7 +551,7 @@ def lagged_attention(
     is added while scores are computed. Where gradients are wanted, and in half precision, torch's fused kernels get it.
     """
     length, width = query.size(-2), query.size(-1)
-    rows = 128 if query.device.type == "cpu" else 1024
+    rows = rows_of_block(query)
     falling = after.flip(-1)
     if before is None:
         table = torch.nn.functional.pad(falling, [0, rows], value=-float("inf"))

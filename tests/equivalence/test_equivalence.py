@@ -223,9 +223,9 @@ def test_repetitions_that_differ_are_not_proved(left: str, right: str) -> None:
 LARGE = "attention f(x[N]) -> [N]:\n    where S = size, R = size, U = size, N = G * S\n    const size = 64\n"
 
 
-#: sigmoid(y) = 1 - sigmoid(-y), in a sum over pairs of other elements that is taken apart
-WRITTEN = "sum[R, U](y * sigmoid(y[S -> R]) * y[S -> U])"
-SHORTER = "y * (size - sum[S](sigmoid(-y))) * sum[S](y)"
+#: tanh(y) = 2 sigmoid(2 y) - 1, in a sum over pairs of other elements that is taken apart
+WRITTEN = "sum[R, U](y * tanh(y[S -> R]) * y[S -> U])"
+SHORTER = "y * (2 * sum[S](sigmoid(2 * y)) - size) * sum[S](y)"
 
 
 def in_blocks(text: str) -> Side:

@@ -103,7 +103,7 @@ LINEAR = (
             "w = exp((sum[D](a) + sum[D](b)) / 8)",
             "return (w / sum[M](w)) @ v",
         ),
-        "O(N + M)",
+        "O(M)",
         written="O(N*M)",
         tied=False,
     ),

@@ -136,7 +136,7 @@ def test_every_operation_takes_part() -> None:
             seen.update(type(node.op).__name__ for node in read(draft).formula.graph)
 
         collect()
-    assert {op.__name__ for op in OPS} - seen == set(ELSEWHERE)
+    assert {op.__name__ for op in OPS} - seen <= set(ELSEWHERE)
 
 
 def test_leaves_are_not_spelled_as_functions() -> None:
