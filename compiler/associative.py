@@ -7,30 +7,36 @@ What a step computes is computed at all positions at once, by the same operation
 - where the logarithm of a is at hand, the sum over m <= n of `exp(L[n] - L[m]) x[m]` with the running sum L of the
   logarithms, as a text would write it with a mask. The planner takes it together with what reads the state, so that a
   state that a query reads is never stored at all positions.
+
+States that are updated from each other are one vector over an axis of their own, and a is a matrix. The same two ways:
+a scan over pairs of matrices and offsets; or sums over m of the products of the matrices since m, which stand in the
+graph as `Transitions` and are never stored.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from .facts.ranges import Range, ranges
-from .facts.updates import Declined, Feedback, Update, number, total, updates
+from .facts.updates import Declined, Feedback, Matrix, Update, named, number, product, total, updates
 from .formula import Formula
 from .graph import Builder, Graph, Node, topological
 from .lowerings.feedback import CausalFeedback
 from .lowerings.linear import LinearRecurrence
+from .lowerings.states import LinearStates, TransitionFeedback, Transitions
 from .normal import Names
 from .ops.arithmetic import Add, Divide, Multiply, Negative, Power, Subtract
-from .ops.base import Reject
+from .ops.base import Op, Reject
 from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
 from .ops.functions import Exp, Log, LogSigmoid, Sigmoid
 from .ops.layout import Broadcast, Convert, Rename, Reorder
 from .ops.leaves import Literal, Position, Size
 from .ops.logic import Equal, GreaterEqual, Where
+from .ops.normalisations import Softmax
 from .ops.reductions import Sum
 from .ops.selection import Shift, Take
 from .render import text
@@ -44,8 +50,15 @@ SUM = (
     "the update is linear in the state and its coefficient is positive: the state is a sum over earlier positions, "
     "each scaled by the coefficients since then",
 )
+STATES = (
+    "recurrence of states as a sum",
+    "the updates are linear in the states: these are sums over earlier positions, each multiplied by the matrices "
+    "since then",
+)
 NO_STATE = ("no recurrence", "a step makes the state of other values: before the next one it is what they were")
 SMALLEST = 2.0**-10  # a coefficient that is never below it has a logarithm of moderate size
+LONGEST = 20  # binary digits of the number of steps after which products of matrices are to be finite
+LARGEST = 1e30
 
 
 class Way(Enum):
@@ -96,23 +109,83 @@ def unsafe(formula: Formula, scan: Node) -> Declined | None:
     """
     op = scan.op
     assert isinstance(op, Scan)
-    found = updates(op, formula.builder)
+    found = updates(op, formula.builder, formula.constants, names_of(formula).fresh)
     if isinstance(found, Declined):
         return found
     known = ranges(scan.inputs, formula.constants)
-    inside = dict(zip(op.step.arguments, (known[operand] for operand in scan.inputs), strict=True))
+    given = list(zip(op.step.arguments, scan.inputs, strict=True))
+    inside = {argument: known[operand] for argument, operand in given}
     inside |= dict.fromkeys(op.step.arguments[: op.states], Range())
+
+    def bound(coefficient: Node) -> float:
+        """The largest absolute value."""
+        limits = ranges((coefficient,), formula.constants, inside)[coefficient]
+        return math.inf if coefficient.type.kind is Kind.COMPLEX else max(abs(limits.low), abs(limits.high))
+
     for update in found:
-        coefficient = update.coefficient
-        bounds = ranges((coefficient,), formula.constants, inside)[coefficient]
-        if coefficient.type.kind is Kind.COMPLEX or not -1 <= bounds.low <= bounds.high <= 1:
-            state = op.step.arguments[update.state].op
-            assert isinstance(state, Argument)
-            where = op.step.results[update.state]
-            culprit = coefficient if coefficient in formula.origins else where
-            which = f"the coefficient of the state `{state.name}`"
-            return Declined(f"{which} is not known to lie in -1 .. 1: products may overflow", culprit, linear=True)
+        where = op.step.results[update.states[0]]
+        which = named([op.step.arguments[state] for state in update.states])
+        if update.matrix is not None and not _is_average(update.matrix, dict(given), bound):
+            reason = f"the matrix that the state {which} is multiplied by is not known to be small"
+            return Declined(f"{reason}: products may overflow", where, linear=True)
+        bounds = [[bound(each) for each in row] for row in update.coefficients]
+        if update.matrix is None and not _stays_small(bounds):
+            [first, *others] = [each for row in update.coefficients for each in row if not bound(each) <= 1] or [where]
+            culprit = first if first in formula.origins and not others else where
+            if update.alone:
+                reason = f"the coefficient of the state {which} is not known to lie in -1 .. 1"
+            else:
+                reason = f"the coefficients of the states {which} are not known to keep them small"
+            return Declined(f"{reason}: products may overflow", culprit, linear=True)
     return None
+
+
+def _is_average(matrix: Matrix, given: Mapping[Node, Node], bound: Callable[[Node], float]) -> bool:
+    """Whether a matrix is one of weights that are positive and sum to 1, times what is not above 1.
+
+    given: what the arguments of the step are outside.
+    """
+    node, axes = matrix.value, {matrix.axis, matrix.column}
+    while True:
+        if node in given:
+            node = given[node]
+        match node.op:
+            case Rename(source, target) if target in axes:
+                axes = axes - {target} | {source}
+            case Reorder() | Broadcast() | Convert():
+                pass
+            case Multiply():
+                left, right = node.inputs
+                weight, factor = (left, right) if axes <= {*left.axes} else (right, left)
+                if not bound(factor) <= 1 or not axes <= {*weight.axes}:
+                    return False
+                node = weight
+                continue
+            case Softmax(summed):
+                return len(summed) == 1 and {*summed} <= axes
+            case _:
+                return False
+        [node] = node.inputs
+
+
+def _stays_small(bounds: Sequence[Sequence[float]]) -> bool:
+    """Whether products of matrices whose elements are not larger than these stay finite for any number of steps."""
+    matrix = [list(row) for row in bounds]
+    if any(not each < math.inf for row in matrix for each in row):
+        return False
+    places = range(len(matrix))
+    for _ in range(LONGEST):
+        matrix = [[sum(matrix[i][k] * matrix[k][j] for k in places) for j in places] for i in places]
+        if any(not each < LARGEST for row in matrix for each in row):
+            return False
+    return True
+
+
+def names_of(formula: Formula) -> Names:
+    """Names of axes that the formula does not have."""
+    known = {*formula.fixed, *formula.bound, *formula.derived, *formula.introduced, *formula.constants}
+    known.update(axis for node in deep(formula.graph.nodes()) for axis in node.axes)
+    return Names(known)
 
 
 class _Refused(Exception):
@@ -124,9 +197,7 @@ class _Refused(Exception):
 class _Rewriter:
     def __init__(self, formula: Formula, ways: Mapping[Node, Way]) -> None:
         self.formula, self.ways, self.builder = formula, ways, formula.builder
-        known = {*formula.fixed, *formula.bound, *formula.derived, *formula.introduced, *formula.constants}
-        known.update(axis for node in deep(formula.graph.nodes()) for axis in node.axes)
-        self.names = Names(known)
+        self.names = names_of(formula)
         self.origins: dict[Node, Node] = {}
 
     def run(self) -> Rewritten:
@@ -166,7 +237,7 @@ class _AtAll:
         assert isinstance(scan.op, Scan)
         self.formula, self.builder, self.origins = rewriter.formula, rewriter.builder, rewriter.origins
         self.op, self.axis, self.way, self.names = scan.op, scan.op.axis, rewriter.ways[scan], rewriter.names
-        found = updates(self.op, self.builder)
+        found = updates(self.op, self.builder, self.formula.constants, self.names.fresh)
         if isinstance(found, Declined):
             raise _Refused(found.reason, found.culprit)
         step = self.op.step
@@ -176,22 +247,29 @@ class _AtAll:
         self.sums: dict[Node, tuple[Node, ...]] = {}
         for argument, operand in zip(step.arguments[self.op.states :], operands[self.op.states :], strict=True):
             self.at_all[argument] = self._as(operand, argument.type.kind)
-        self.states: list[tuple[Node, Node, tuple[str, str]]] = []
+        self.states: list[tuple[Node, Node, Node, tuple[str, str]]] = []
         for update in found:
-            before, after, self.last[update.state] = self._state(update)
-            self.at_all[step.arguments[update.state]] = before
-            self.at_all.setdefault(step.results[update.state], after)
-            if self.way is Way.DECAY:
-                for each in (before, after):
-                    self.sums.setdefault(each, (each,))
-            self.states.append((step.results[update.state], after, self._reason(update)))
+            made = self._states(update) if not update.alone else [self._state(update)]
+            for state, (before, after, last) in zip(update.states, made, strict=True):
+                argument, result = step.arguments[state], step.results[state]
+                self.last[state] = last
+                self.at_all[argument] = before
+                self.at_all.setdefault(result, after)
+                if self.way is Way.DECAY:
+                    for each in (before, after):
+                        self.sums.setdefault(each, (each,))
+                self.states.append((argument, result, after, self._reason(update)))
 
     def steps(self, names: Mapping[Node, str]) -> Iterator[Step]:
         """What became of each state, where the text has it."""
-        for result, after, (rule, why) in self.states:
+        known = dict(names)
+        for argument, result, after, (rule, why) in self.states:
             span = self.formula.origins.get(result)
             if span is not None:
-                yield Step(rule, span, text(result, names, open=True), text(after, names, open=True), why)
+                yield Step(rule, span, text(result, known, open=True), text(after, known, open=True), why)
+            assert isinstance(argument.op, Argument)
+            known.setdefault(after, argument.op.name)
+            known.setdefault(result, argument.op.name)
 
     def member(self, part: Node) -> Node:
         """What the recurrence gives: a state after the last step, or what was yielded at every position."""
@@ -213,10 +291,32 @@ class _AtAll:
             elif missing:
                 stack.extend(missing)
             else:
-                made = self._applied(node, [self.at_all[operand] for operand in node.inputs])
+                operands = [self.at_all[operand] for operand in node.inputs]
+                made = self._applied(node, operands)
                 self.at_all[node] = made
+                self._distribute(node.op, operands, made)
                 self.origins.setdefault(made, node)
         return self.at_all[root]
+
+    def _distribute(self, op: Op, operands: list[Node], made: Node) -> None:
+        """What is made of states is the sum of what is made of what they are the sums of."""
+        if not any(operand in self.sums for operand in operands):
+            return
+        parts = [self.sums.get(operand, (operand,)) for operand in operands]
+        make, found = self.builder.make, tuple[Node, ...]()
+        match op:
+            case Add():
+                found = (*parts[0], *parts[1])
+            case Subtract():
+                found = (*parts[0], *(make(Negative(), part) for part in parts[1]))
+            case Negative():
+                found = tuple(make(op, part) for part in parts[0])
+            case Multiply() if len(parts[0]) == 1 or len(parts[1]) == 1:
+                found = tuple(make(op, left, right) for left in parts[0] for right in parts[1])
+            case Divide() if len(parts[1]) == 1:
+                found = tuple(make(op, part, operands[1]) for part in parts[0])
+        if found and all({*part.axes, self.axis} == {*made.axes, self.axis} for part in found):
+            self.sums[made] = found
 
     def _applied(self, node: Node, operands: list[Node]) -> Node:
         op = node.op
@@ -237,10 +337,6 @@ class _AtAll:
             raise _Refused(f"`{op.spelling}` cannot be computed at all positions at once", node) from None
         if {*made.axes} != {*along, *node.axes}:
             raise _Refused(f"`{op.spelling}` cannot be computed at all positions at once", node)
-        if isinstance(op, Add) and any(operand in self.sums for operand in operands):
-            parts = [part for operand in operands for part in self.sums.get(operand, (operand,))]
-            if all({*part.axes, self.axis} == {*made.axes, self.axis} for part in parts):
-                self.sums[made] = tuple(parts)
         return made
 
     def _contracted(self, op: Contraction, left: Node, right: Node) -> Node:
@@ -252,27 +348,28 @@ class _AtAll:
 
     def _state(self, update: Update) -> tuple[Node, Node, Node]:
         """A state before every step, after every step, and after the last."""
-        argument = self.op.step.arguments[update.state]
-        start = self.starts[update.state]
-        offset = self._lifted(update.offset)
-        if number(update.coefficient) == 0 and update.feedback is None:
+        [state], [[own]], [added] = update.states, update.coefficients, update.offsets
+        argument, start, offset = self.op.step.arguments[state], self.starts[state], self._lifted(added)
+        if update.is_replacement:
             after = self._along(self._over_state(offset, argument))
             return self._moved(after, start), after, self._end(after)
         if self.way is Way.DECAY:
             return self._decayed(update, argument, start)
         if update.feedback is not None:
             raise _Refused("steps that read the state along one direction are sums over earlier positions", argument)
-        coefficient = self._lifted(update.coefficient)
-        operands = [self._along(coefficient), self._along(offset)]
+        operands = [self._along(self._lifted(own)), self._along(offset)]
         if number(start) != 0:
             operands.append(start)
         after = self.builder.make(LinearRecurrence(self.axis, argument.axes), *operands)
-        self.origins.setdefault(after, self.op.step.results[update.state])
+        self.origins.setdefault(after, self.op.step.results[state])
         return self._moved(after, start), after, self._end(after)
 
     def _reason(self, update: Update) -> tuple[str, str]:
-        if number(update.coefficient) == 0:
+        if update.is_replacement:
             return NO_STATE
+        if not update.alone:
+            decayed = self.way is Way.DECAY and update.matrix is None
+            return STATES if decayed else (LinearStates.rule, LinearStates.why)
         return SUM if self.way is Way.DECAY else (LinearRecurrence.rule, LinearRecurrence.why)
 
     def _moved(self, after: Node, start: Node) -> Node:
@@ -288,12 +385,13 @@ class _AtAll:
         if argument.type.kind is not Kind.REAL:
             raise _Refused(f"`{argument.op.name}` is complex", argument)  # type: ignore[attr-defined]
         rate = None
-        if number(update.coefficient) != 1:
-            rate = logarithm(self._lifted(update.coefficient), self.builder, self.formula.constants)
+        [[own]], [added] = update.coefficients, update.offsets
+        if number(own) != 1:
+            rate = logarithm(self._lifted(own), self.builder, self.formula.constants)
             if rate is None:
                 raise _Refused("the logarithm of the coefficient is not at hand", self._culprit(update))
         sums = _Sums(self, argument, rate)
-        offset = self._lifted(update.offset)
+        offset = self._lifted(added)
         parts = [] if number(offset) == 0 and update.feedback is not None else [sums.of(self._along(offset))]
         if number(start) != 0:
             parts.append(sums.left(start))
@@ -326,16 +424,45 @@ class _AtAll:
 
     def _culprit(self, update: Update) -> Node:
         """Where the text has the coefficient of an update, or the update."""
-        known = update.coefficient in self.formula.origins
-        return update.coefficient if known else self.op.step.results[update.state]
+        [[own]], [state] = update.coefficients, update.states
+        return own if own in self.formula.origins else self.op.step.results[state]
+
+    # -- states that are updated from each other, or by a matrix --------------------------------------------
+
+    def _states(self, update: Update) -> list[tuple[Node, Node, Node]]:
+        """Every state before every step, after every step, and after the last."""
+        if update.matrix is not None:
+            if self.way is Way.DECAY:
+                raise _Refused("a matrix over an axis of the state has no sum", self.op.step.results[update.states[0]])
+            return [self._by_matrix(update, update.matrix)]
+        vector = _Vector(self, update)
+        if self.way is Way.DECAY:
+            return vector.sums()
+        if update.feedback is not None:
+            argument = self.op.step.arguments[update.states[0]]
+            raise _Refused("steps that read the states along one direction are sums over earlier positions", argument)
+        return vector.scanned()
+
+    def _by_matrix(self, update: Update, matrix: Matrix) -> tuple[Node, Node, Node]:
+        [state], [added] = update.states, update.offsets
+        argument, start = self.op.step.arguments[state], self.starts[state]
+        value, offset = self._lifted(matrix.value), self._lifted(added)
+        batch = tuple(a for a in argument.axes if a in value.axes and a != matrix.axis)
+        outer = tuple(a for a in argument.axes if a not in value.axes)
+        op = LinearStates(self.axis, matrix.axis, matrix.column, batch, outer, dense=True)
+        operands = [value, self._over_state(self._along(offset), argument)]
+        if number(start) != 0:
+            operands.append(self._over(start, argument.axes))
+        after = self._over(self.builder.make(op, *operands), (self.axis, *argument.axes))
+        self.origins.setdefault(after, self.op.step.results[state])
+        return self._moved(after, start), after, self._end(after)
 
     def _joined(self, parts: Sequence[Node]) -> Node:
         """The sum of some values, each of which is read by itself where that can be."""
         made = parts[0]
         for part in parts[1:]:
             made = self.builder.make(Add(), made, part)
-        if len(parts) > 1:
-            self.sums[made] = tuple(parts)
+        self.sums[made] = tuple(parts)
         return made
 
     def _shifted(self, node: Node) -> Node:
@@ -463,6 +590,144 @@ class _Sums:
             made = self.make(Sum((axis,)), source)
             return made if made.axes == axes else self.make(Reorder(axes), made)
         return self.make(Contraction((axis,), axes), weight, source)
+
+
+class _Vector:
+    """States that are updated from each other, as one vector over an axis of their own.
+
+    row, column: that axis, and its copy along which the matrix of a step is applied.
+    """
+
+    def __init__(self, recurrence: _AtAll, update: Update) -> None:
+        self.recurrence, self.make, self.update = recurrence, recurrence.builder.make, update
+        self.axis = recurrence.axis
+        self.arguments = [recurrence.op.step.arguments[state] for state in update.states]
+        self.axes = self.arguments[0].axes
+        self.kind = self.arguments[0].type.kind
+        self.starts = [recurrence.starts[state] for state in update.states]
+        count = Poly.constant(len(update.states))
+        self.row, self.column = (recurrence.names.fresh("state", count) for _ in range(2))
+        rows = [self._stacked([self._lifted(each) for each in row], self.column) for row in update.coefficients]
+        self.matrix = self._stacked(rows, self.row)
+        self.batch = tuple(axis for axis in self.axes if axis in self.matrix.axes)
+
+    def scanned(self) -> list[tuple[Node, Node, Node]]:
+        """The states at all positions by an associative scan."""
+        recurrence, whole = self.recurrence, (self.row, *self.axes)
+        offsets = [self._whole(self._lifted(offset)) for offset in self.update.offsets]
+        operands = [self.matrix, recurrence._over(self._stacked(offsets, self.row), (self.axis, *whole))]
+        if any(number(start) != 0 for start in self.starts):
+            starts = [recurrence._over(recurrence._as(start, self.kind), self.axes) for start in self.starts]
+            operands.append(recurrence._over(self._stacked(starts, self.row), whole))
+        outer = tuple(axis for axis in self.axes if axis not in self.batch)
+        op = LinearStates(self.axis, self.row, self.column, self.batch, outer, dense=False)
+        states = self.make(op, *operands)
+        made = []
+        for index, start in enumerate(self.starts):
+            after = recurrence._over(self._entry(states, index), (self.axis, *self.axes))
+            recurrence.origins.setdefault(after, recurrence.op.step.results[self.update.states[index]])
+            made.append((recurrence._moved(after, start), after, recurrence._end(after)))
+        return made
+
+    def sums(self) -> list[tuple[Node, Node, Node]]:
+        """The states as sums over earlier positions."""
+        recurrence, feedback = self.recurrence, self.update.feedback
+        if self.kind is not Kind.REAL:
+            raise _Refused(f"{named(self.arguments)} are complex", self.arguments[0])
+        offsets = [self._lifted(offset) for offset in self.update.offsets]
+        parts: list[list[tuple[Node, Node]]] = [[] for _ in self.arguments]
+        left = [self._left(index) for index, start in enumerate(self.starts) if number(start) != 0]
+        for index, found in enumerate(parts):
+            found += [each[index] for each in left]
+            for other, offset in enumerate(offsets):
+                if number(offset) != 0:
+                    found.append(self._added(self._one(index), self._one(other), self._whole(offset)))
+        if feedback is not None:
+            written = self._stacked([self._lifted(each) for each in feedback.written], self.row)
+            added = self._fed_back(feedback, written, [[before for before, _ in found] for found in parts])
+            for index, found in enumerate(parts):
+                found.append(self._added(self._one(index), written, added))
+        made = []
+        for found in parts:
+            zero = recurrence._over(self.make(Literal(0.0)), (self.axis, *self.axes))
+            before, after = (recurrence._joined(each) for each in (zip(*found, strict=True) if found else [[zero]] * 2))
+            made.append((before, after, recurrence._end(after)))
+        return made
+
+    def _fed_back(self, feedback: Feedback, written: Node, others: Sequence[Sequence[Node]]) -> Node:
+        """What every step adds along its direction, by a triangular system (see `_AtAll._fed_back`)."""
+        recurrence, make, axis, inner = self.recurrence, self.make, self.axis, feedback.axis
+        reading, direction = (self._along(self._lifted(each)) for each in (feedback.reading, feedback.direction))
+        read = [self._lifted(each) for each in feedback.read]
+        rows = self._stacked(read, self.row)
+        shared = {axis for node in (reading, direction, rows, written, self.matrix) for axis in node.axes}
+        batch = tuple(a for a in self.axes if a in shared and a != inner)
+        outer = tuple(a for a in self.axes if a not in shared)
+        value = self._lifted(feedback.addend)
+        kept = (axis, *(a for a in self.axes if a != inner))
+        for weight, before in ((w, b) for w, found in zip(read, others, strict=True) for b in found):
+            if number(weight) != 0:
+                seen = product(weight, make(Contraction((inner,), kept), reading, before), recurrence.builder)
+                value = total(value, seen, recurrence.builder)
+        if {*value.axes} != {axis, *batch, *outer}:
+            value = make(Broadcast((axis, *batch, *outer)), value)
+        op = TransitionFeedback(axis, axis, self.row, self.column, (inner,), outer, batch, 1)
+        return make(Multiply(), direction, make(op, reading, direction, value, self.matrix, rows, written))
+
+    def _added(self, rows: Node, columns: Node, offset: Node) -> tuple[Node, Node]:
+        """What steps added to states is read by these rows: before every step, and after every step."""
+        key = self.recurrence.names.fresh(self.axis)
+        offset, columns = (self._renamed(node, key) for node in (offset, columns))
+        shared = {axis for node in (self.matrix, rows, columns) for axis in node.axes}
+        batch = tuple(axis for axis in self.axes if axis in shared)
+        ops = (Transitions(self.axis, key, self.row, self.column, batch, late) for late in (1, 0))
+        before, after = (
+            self.make(Contraction((key,), (self.axis, *self.axes)), self.make(op, self.matrix, rows, columns), offset)
+            for op in ops
+        )
+        return before, after
+
+    def _left(self, index: int) -> list[tuple[Node, Node]]:
+        """What is left in every state of one of the first states, before every step and after it."""
+        recurrence, whole = self.recurrence, (self.row, *self.batch)
+        zero, one = recurrence._over(self.make(Literal(0.0)), (self.axis, *whole)), self._one(index)
+        op = LinearStates(self.axis, self.row, self.column, self.batch, (), dense=False)
+        states = self.make(op, self.matrix, zero, recurrence._over(one, whole))
+        found = []
+        for each in range(len(self.starts)):
+            after = self._entry(states, each)
+            before = recurrence._moved(after, self.make(Literal(1.0 if each == index else 0.0)))
+            found.append(tuple(self.make(Multiply(), share, self.starts[index]) for share in (before, after)))
+        return found  # type: ignore[return-value]
+
+    def _one(self, index: int) -> Node:
+        """1 for one of the states, 0 for the others."""
+        values = [self.make(Literal(1.0 if index == each else 0.0)) for each in range(len(self.arguments))]
+        return self._stacked(values, self.row)
+
+    def _stacked(self, values: Sequence[Node], axis: str) -> Node:
+        """Values for each state as one over an axis of the states."""
+        made = self.recurrence._as(values[-1], self.kind)
+        for index in range(len(values) - 2, -1, -1):
+            here = self.make(Equal(), self.make(Position(axis)), self.make(Literal(index)))
+            made = self.make(Where(), here, self.recurrence._as(values[index], self.kind), made)
+        return made if axis in made.axes else self.make(Broadcast((axis, *made.axes)), made)
+
+    def _entry(self, node: Node, index: int) -> Node:
+        return self.make(Take(self.row), node, self.make(Literal(index)))
+
+    def _whole(self, node: Node) -> Node:
+        """A value at all positions, and for all elements of a state."""
+        return self.recurrence._over_state(self._along(node), self.arguments[0])
+
+    def _along(self, node: Node) -> Node:
+        return self.recurrence._along(node)
+
+    def _lifted(self, node: Node) -> Node:
+        return self.recurrence._lifted(node)
+
+    def _renamed(self, node: Node, key: str) -> Node:
+        return self.make(Rename(self.axis, key), node) if self.axis in node.axes else node
 
 
 def logarithm(node: Node, builder: Builder, constants: Mapping[str, int | float]) -> Node | None:

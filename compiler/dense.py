@@ -15,6 +15,7 @@ from .lowerings.linear import LinearRecurrence
 from .lowerings.local import BandedSoftmax, WindowedSoftmax
 from .lowerings.polynomial import PolynomialScan, PolynomialSum
 from .lowerings.prefix import PrefixSoftmax
+from .lowerings.states import LinearStates, TransitionFeedback, TransitionScan
 from .lowerings.toeplitz import ToeplitzProduct
 from .ops.arithmetic import Add, Divide, FloorDivide, IntegerPower, Multiply, Power, Subtract
 from .ops.base import Op
@@ -257,6 +258,73 @@ def _causal_feedback(node: Node, operands: list[Node], builder: Builder) -> Node
     return make(part_of(scan.op, 1), scan)
 
 
+def _recurrence(
+    axis: str,
+    state: Node,
+    start: Node,
+    operands: Sequence[Node],
+    step: Callable[[list[Node]], tuple[Node, Node]],
+    builder: Builder,
+) -> Node:
+    """What a recurrence yields. step: from its operands, without the axis, the next state and what is yielded."""
+    make = builder.make
+    given: list[Node] = []
+    for index, operand in enumerate(operands):
+        axes = tuple(each for each in operand.axes if each != axis)
+        given.append(make(Argument(f"given_{index}", operand.type.kind, axes, operand.type.batched)))
+    after, yielded = step(given)
+    sliced = [index for index, operand in enumerate(operands) if axis in operand.axes]
+    order = [*sliced, *(index for index in range(len(operands)) if index not in sliced)]
+    region = Region((state, *(given[index] for index in order)), (_laid_out(after, state, builder), yielded))
+    scan = make(Scan(axis, 1, len(sliced), region), start, *(operands[index] for index in order))
+    assert isinstance(scan.op, Scan)
+    return make(part_of(scan.op, 1), scan)
+
+
+def _times(matrix: Node, state: Node, op: LinearStates | TransitionScan | TransitionFeedback, builder: Builder) -> Node:
+    """A matrix times a state."""
+    return _sum(builder, builder.make(Multiply(), matrix, builder.make(Rename(op.row, op.column), state)), (op.column,))
+
+
+def _linear_states(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, LinearStates)
+    make = builder.make
+    axes = (op.row, *op.batch, *op.outer)
+    state = make(Argument("before", node.type.kind, axes, node.type.batched))
+    start = operands[2] if len(operands) > 2 else make(Broadcast(axes), make(Literal(0.0)))
+
+    def step(given: list[Node]) -> tuple[Node, Node]:
+        after = make(Add(), _times(given[0], state, op, builder), given[1])
+        return after, after
+
+    return _recurrence(op.axis, state, start, operands[:2], step, builder)
+
+
+def _transitions(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, TransitionScan | TransitionFeedback)
+    make = builder.make
+    axes = (op.row, *op.batch, *op.inner, *op.outer)
+    state = make(Argument("states", node.type.kind, axes, node.type.batched))
+    along = [make(Rename(op.key, op.axis), o) if op.key != op.axis and op.key in o.axes else o for o in operands]
+
+    def step(given: list[Node]) -> tuple[Node, Node]:
+        query, key, value, matrix, rows, columns = given
+        reads = make(Multiply(), rows, query)
+        kept = _times(matrix, state, op, builder)
+        before = _sum(builder, make(Multiply(), reads, state), (op.row, *op.inner))
+        if isinstance(op, TransitionFeedback):
+            value = make(Add(), value, before)
+        after = make(Add(), kept, make(Multiply(), make(Multiply(), columns, key), value))
+        if isinstance(op, TransitionFeedback):
+            return after, value
+        return after, before if op.offset else _sum(builder, make(Multiply(), reads, after), (op.row, *op.inner))
+
+    start = make(Broadcast(axes), make(Literal(0.0)))
+    return _recurrence(op.axis, state, start, along, step, builder)
+
+
 _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     CausalScan: _causal_scan,
     FeatureGatedScan: _causal_scan,
@@ -265,6 +333,9 @@ _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     PolynomialSum: _polynomial,
     CausalFeedback: _causal_feedback,
     LinearRecurrence: _linear_recurrence,
+    LinearStates: _linear_states,
+    TransitionScan: _transitions,
+    TransitionFeedback: _transitions,
     PrefixSoftmax: _prefix_softmax,
     FusedSoftmax: _fused_softmax,
     SumOfPairs: _sum_of_pairs,

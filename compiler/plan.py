@@ -25,6 +25,7 @@ from .lowerings.fused import FusedSoftmax
 from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
 from .lowerings.rows import ROWS, Group, RowBlocks, groups, in_rows
+from .lowerings.states import Transitions
 from .normal import Names, Policy, SumProduct, is_sum, normal_form
 from .ops.arithmetic import Divide, Multiply, Negative
 from .ops.contraction import Contraction
@@ -90,13 +91,13 @@ def associative(formula: Formula) -> Plan | Declined:
     """The cheapest evaluation in which no recurrence goes from step to step along a sequence, or why there is none."""
     ways: dict[Node, Way] = {}
     for scan in recurrences(formula):
-        tried = {way: without_steps(formula, {scan: way}) for way in Way}
-        fits = [way for way, made in tried.items() if not isinstance(made, Declined)]
+        tried = {way: _planned(formula, {scan: way}) for way in Way}
+        fits = [way for way, made in tried.items() if isinstance(made, Plan)]
         if not fits:
             return next(made for made in reversed(tried.values()) if isinstance(made, Declined))
         ways[scan] = fits[0]
     made = _planned(formula, ways)
-    assert made is not None, "each recurrence can be rewritten by itself"
+    assert isinstance(made, Plan), "each recurrence can be rewritten by itself"
     return _together(formula, list(ways), made, ways)
 
 
@@ -107,16 +108,19 @@ def _together(formula: Formula, scans: Sequence[Node], best: Plan, ways: Mapping
         for way in Way:
             tried = {**chosen, scan: way}
             made = None if tried == chosen else _planned(formula, tried)
-            if made is not None and work(made) < least:
+            if isinstance(made, Plan) and work(made) < least:
                 best, least, chosen = made, work(made), tried
     return best
 
 
-def _planned(formula: Formula, ways: Mapping[Node, Way]) -> Plan | None:
+def _planned(formula: Formula, ways: Mapping[Node, Way]) -> Plan | Declined:
     rewritten = without_steps(formula, ways)
     if isinstance(rewritten, Declined):
-        return None
+        return rewritten
     made = _in_order(rewritten.formula, rewritten.origins)
+    stored = next((node for node in made.graph.nodes() if isinstance(node.op, Transitions)), None)
+    if stored is not None:
+        return Declined("what the states are at each position is no sum that goes chunk by chunk", linear=True)
     pairs = zip(made.graph.outputs, formula.graph.outputs, strict=True)
     graph = replace(made.graph, outputs=tuple(over_batch(now, text, formula.builder) for now, text in pairs))
     steps = tuple(sorted((*rewritten.steps, *made.steps), key=lambda step: step.span))

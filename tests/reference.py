@@ -29,6 +29,7 @@ from attngraph.compiler.lowerings import (
     polynomial,
     prefix,
     rows,
+    states,
     toeplitz,
 )
 from attngraph.compiler.ops import (
@@ -1044,6 +1045,47 @@ def _causal_feedback(op: feedback.CausalFeedback, sizes: Sizes, operands: list[N
                 weight = weight * np.exp(gate[m + 1 : n].sum(0))
             out[n] += weight.reshape(weight.shape + (1,) * len(op.outer)) * out[m]
     return Named(out, whole)
+
+
+@means(states.LinearStates)
+def _linear_states(op: states.LinearStates, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    whole = (op.row, *op.batch, *op.outer)
+    square = (op.axis, op.row, op.column, *op.batch)
+    matrix = np.broadcast_to(operands[0].over(square), tuple(sizes[axis] for axis in square))
+    x = np.broadcast_to(operands[1].over((op.axis, *whole)), tuple(sizes[axis] for axis in (op.axis, *whole)))
+    kind = np.result_type(matrix.dtype, x.dtype, np.float64)
+    state = np.broadcast_to(operands[2].over(whole) if operands[2:] else np.zeros(()), x.shape[1:]).astype(kind)
+    out = np.empty(x.shape, kind)
+    for n in range(len(x)):
+        a = matrix[n].reshape(matrix[n].shape + (1,) * len(op.outer))
+        state = out[n] = (a * state[None]).sum(1) + x[n]
+    return Named(Named(out, (op.axis, *whole)).over(axes), axes)
+
+
+@means(states.TransitionScan, states.TransitionFeedback)
+def _transitions(op: states._Chunked, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    feedback = isinstance(op, states.TransitionFeedback)
+    moved = [Named(o.array, tuple(op.axis if axis == op.key else axis for axis in o.axes)) for o in operands]
+    whole = (op.row, op.column, *op.batch, *op.inner, *op.outer)  # columns of a matrix stand where states do not
+
+    def entries(operand: Named, n: int) -> Array:
+        along = operand.over((op.axis, *whole))
+        return along[min(n, len(along) - 1)]
+
+    shape = tuple(1 if axis == op.column else sizes[axis] for axis in whole)
+    own = tuple(range(2 + len(op.batch), 2 + len(op.batch) + len(op.inner)))
+    state, out = np.zeros(shape, np.float64), []
+    for n in range(sizes[op.axis]):
+        query, key, value, matrix, rows, columns = (entries(operand, n) for operand in moved)
+        before = (rows * query * state).sum((0, *own), keepdims=True)
+        value = value + before if feedback else value
+        state = (matrix * state.swapaxes(0, 1)).sum(1, keepdims=True) + columns * key * value
+        after = (rows * query * state).sum((0, *own), keepdims=True)
+        found = value if feedback else before if op.offset else after
+        result = tuple(1 if axis in (op.row, op.column, *op.inner) else sizes[axis] for axis in whole)
+        out.append(np.broadcast_to(found, result))
+    full = np.stack(out).reshape(tuple(sizes[axis] for axis in (op.axis, *op.batch, *op.outer)))
+    return Named(Named(full, (op.axis, *op.batch, *op.outer)).over(axes), axes)
 
 
 @means(batches.OverBatch)

@@ -13,6 +13,7 @@ from torch import Tensor
 from .halves import pairs_by_halves
 from .polynomials import polynomial, with_ones, without_ones
 from .tiles import pointwise
+from .transitions import applied, composed, scaled_rows, stacked, transition_products
 
 
 def in_chunks(matrix: Tensor, chunk: int) -> Tensor:
@@ -342,8 +343,10 @@ def affine_states(matrix: Tensor, offset: Tensor) -> Tensor:
         a = torch.matmul(a, torch.where(none, one, a.index_select(-3, rows)))
     before = b.index_select(-3, (group - 1).clamp(min=0)).masked_fill((group == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
     out = torch.stack(some_b, -3) + torch.matmul(torch.stack(some_a, -3), before.unsqueeze(-3))
-    last = out.flatten(-4, -3).narrow(-3, 0, length)
-    return torch.cat([torch.zeros_like(last[..., :1, :, :]), last[..., :-1, :, :]], -3)
+    # gathered, not cut off: what is one shorter may have the length 1, of which a trace takes only one of the two cases
+    step = torch.arange(length, device=offset.device)
+    before = out.flatten(-4, -3).index_select(-3, (step - 1).clamp(min=0))
+    return before.masked_fill((step == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
 
 
 def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, chunk: int) -> Tensor:
@@ -376,6 +379,141 @@ def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Te
     state = affine_states(step, torch.matmul(late, solved[..., :columns]))
     out = solved[..., :columns] + torch.matmul(solved[..., columns:], state)
     return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+def over_length(rows: Tensor, length: int) -> Tensor:
+    """The rows, of which there are so many: a trace that has a name for each length learns that two are the same."""
+    return rows.expand([*rows.shape[:-2], length, rows.size(-1)])
+
+
+def transition_parts(
+    matrix: Tensor, rows: Tensor, columns: Tensor, length: int, offset: int, chunk: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`transition_products` of all chunks."""
+    matrix, rows, columns = stacked(matrix, rows, columns, length)
+    count = (matrix.size(-1), matrix.size(-1))
+    matrices = in_chunks(matrix.flatten(-2), chunk).unflatten(-1, count)
+    return transition_products(matrices, in_chunks(rows, chunk), in_chunks(columns, chunk), offset)
+
+
+def transition_scan(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    matrix: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    offset: int,
+    chunk: int,
+) -> Tensor:
+    """out[n] = sum over m <= n - offset of weight[n, m] (query[n] . key[m]) value[m], for [N, F], [N, F], [N, E].
+
+    The weight is rows[n] A[n - offset] ... A[m + 1] columns[m], with the matrix A, [N, K, K], and [N, K] twice.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    matrix, rows, columns = matrix.to(wide), rows.to(wide), columns.to(wide)
+    query, key = over_length(query, value.size(-2)), over_length(key, value.size(-2))
+    inside, early, late, whole = transition_parts(matrix, rows, columns, value.size(-2), offset, chunk)
+    q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
+    update = torch.matmul(scaled_rows(late, k.to(wide)).mT, v)
+    shape = (k.size(-1), v.size(-1))
+    added = update.unflatten(-2, (whole.size(-1), shape[0])).flatten(-2)
+    state = affine_states(whole, added + torch.zeros_like(torch.matmul(whole, added)))
+    state = state.unflatten(-1, shape).flatten(-3, -2)
+    out = torch.matmul(torch.matmul(q, k.mT) * inside, v) + torch.matmul(scaled_rows(early, q.to(wide)), state)
+    return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+def transition_feedback(
+    reading: Tensor,
+    direction: Tensor,
+    value: Tensor,
+    matrix: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    chunk: int,
+) -> Tensor:
+    """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
+
+    The weight is rows[n] A[n - 1] ... A[m + 1] columns[m], with the matrix A, [N, K, K], and [N, K] twice. Every chunk
+    is a linear function of the states before it, as in `causal_feedback`; chunks of 16.
+    """
+    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    matrix, rows, columns = matrix.to(wide), rows.to(wide), columns.to(wide)
+    reading, direction = over_length(reading, value.size(-2)), over_length(direction, value.size(-2))
+    inside, early, late, whole = transition_parts(matrix, rows, columns, value.size(-2), 1, 16)
+    w, u, x = in_chunks(reading.to(wide), 16), in_chunks(direction.to(wide), 16), in_chunks(value.to(wide), 16)
+    width = value.size(-1)
+    coupling, reads = torch.matmul(w, u.mT) * inside, scaled_rows(early, w)
+    leading = torch.broadcast_tensors(x[..., :1], reads[..., :1], coupling[..., :1])[0].shape[:-1]
+    both = torch.cat([x.expand(leading + x.shape[-1:]), reads.expand(leading + reads.shape[-1:])], -1)
+    solutions = [both[..., :1, :]]
+    for index in range(1, 16):
+        solved = torch.cat(solutions, -2)
+        own = torch.matmul(coupling[..., index : index + 1, :index], solved)
+        solutions.append(both[..., index : index + 1, :] + own)
+    solved = torch.cat(solutions, -2)
+    adds = scaled_rows(late, u).mT
+    one = torch.eye(u.size(-1), dtype=wide, device=value.device)
+    # the matrix of the states for every feature
+    every = whole.unsqueeze(-1).unsqueeze(-3) * one.unsqueeze(-2).unsqueeze(0)
+    step = torch.matmul(adds, solved[..., width:]) + every.flatten(-4, -3).flatten(-2)
+    state = affine_states(step, torch.matmul(adds, solved[..., :width]))
+    out = solved[..., :width] + torch.matmul(solved[..., width:], state)
+    return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+def linear_states(matrix: Tensor, value: Tensor, start: Tensor | None, dense: bool) -> Tensor:
+    """out[n] = matrix[n] out[n - 1] + value[n] along the first of the dimensions that are named; out[-1] = start, or 0.
+
+    dense: [N, K, K] and [N, K, E]; else element by element, [N, K, K, X, 1] and [N, K, X, E]. Groups of 16 are
+    composed, groups of those, and what is left by doubling, 2 ** 20 of them at most.
+    """
+    kind = value.dtype
+    wide = torch.float32 if kind in (torch.float16, torch.bfloat16) else kind
+    matrix, value = matrix.to(wide), value.to(wide)
+    dim, along = (-3, -3) if dense else (-5, -4)  # of the positions
+    matrix = matrix.unsqueeze(0) if matrix.dim() < -dim else matrix
+    first = torch.zeros_like(value.select(along, 0)) if start is None else start.to(wide)
+    first = first.unsqueeze(along)
+    value = value + torch.zeros_like(applied(matrix.narrow(dim, 0, 1), first, dense))
+    length, constant = value.size(along), matrix.size(dim) == 1
+    composites: list[Tensor] = []
+    sums: list[Tensor] = []
+    for _ in range(2):
+        count = (value.size(along) + 15) // 16 + 1
+        places = torch.arange(count * 16, device=value.device).clamp(max=value.size(along) - 1)
+        values = value.index_select(along, places).unflatten(along, (count, 16)).unbind(along)
+        factors = [matrix] * 16
+        if not constant:
+            factors = list(matrix.index_select(dim, places).unflatten(dim, (count, 16)).unbind(dim))
+        matrix, value = factors[0], values[0]
+        some_matrices, some_values = [matrix], [value]
+        for index in range(1, 16):
+            value = values[index] + applied(factors[index], value, dense)
+            matrix = composed(factors[index], matrix, dense)
+            some_matrices.append(matrix)
+            some_values.append(value)
+        composites.append(torch.stack(some_matrices, dim))
+        sums.append(torch.stack(some_values, along))
+    group = torch.arange(value.size(along), device=value.device)
+    shape, square = [-1] + [1] * (-along - 1), [-1] + [1] * (-dim - 1)
+    if constant:
+        matrix = matrix * torch.ones_like(group, dtype=wide).view(square)
+    one = torch.eye(value.size(along + 1), dtype=wide, device=value.device)
+    one = one if dense else one.unsqueeze(-1).unsqueeze(-1)
+    for power in range(20):
+        places, none = (group - 2**power).clamp(min=0), group < 2**power
+        value = value + applied(matrix, value.index_select(along, places).masked_fill(none.view(shape), 0.0), dense)
+        matrix = composed(matrix, torch.where(none.view(square), one, matrix.index_select(dim, places)), dense)
+    out = value + applied(matrix, first, dense)
+    for level in (1, 0):
+        # a group begins where the one before it ends
+        group = torch.arange(sums[level].size(along - 1), device=value.device)
+        before = out.index_select(along, (group - 1).clamp(min=0))
+        before = torch.where((group == 0).view(shape), first, before).unsqueeze(along)
+        out = (sums[level] + applied(composites[level], before, dense)).flatten(along - 1, along)
+    return out.narrow(along, 0, length).to(kind)
 
 
 def sum_of_pairs(query: Tensor, key: Tensor, weight: Tensor, function: str, rows: int) -> Tensor:

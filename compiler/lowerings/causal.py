@@ -30,6 +30,7 @@ from ..structure import gate_level, lag_at_least, lag_coefficient
 from ..types import Kind, Type, promote
 from .lowering import Lowering, unflattened
 from .request import Request
+from .states import Transitions, TransitionScan
 
 CHUNK = 64
 HALVINGS = 6  # of a chunk, down to single positions
@@ -182,7 +183,7 @@ class FeatureGatedScan(CausalScan):
 
 @dataclass(frozen=True)
 class Weight:
-    """What couples two positions: a mask n - m >= offset, and a decay besides.
+    """What couples two positions: a mask n - m >= offset, and a decay besides; or transitions of several states.
 
     rate: the logarithm of the decay, of one step or, in `gated_scan`, of the step to each position.
     """
@@ -190,6 +191,7 @@ class Weight:
     offset: int
     kernel: str = "causal_scan"
     rate: Node | None = None
+    transitions: Node | None = None
 
 
 def match(request: Request) -> Node | str:
@@ -206,7 +208,7 @@ def match(request: Request) -> Node | str:
     weight = weight_of(coupling, n, m, request)
     if weight is None or weight.offset < 0:
         return f"a factor couples `{n}` and `{m}` otherwise than by a mask or a decay"
-    if not any(isinstance(factor.node.op, Where) for factor in coupling):
+    if not any(isinstance(factor.node.op, Where | Transitions) for factor in coupling):
         return "there is no causal mask"
     if weight.offset > 1 and weight.kernel == "gated_scan":
         return "a gate between positions that are further apart than neighbours"
@@ -216,6 +218,8 @@ def match(request: Request) -> Node | str:
     inner = tuple(axis for axis in _axes(right) if axis in bound and axis in carried)
     outer = tuple(axis for axis in _axes(right) if axis not in bound and axis not in carried and axis != m)
     rate_axes = weight.rate.axes if weight.rate is not None else ()
+    if weight.transitions is not None:
+        rate_axes = tuple(axis for axis in weight.transitions.axes if axis not in (n, m))
     gated = weight.kernel == "gated_scan"
     decaying = tuple(axis for axis in rate_axes if gated and axis in bound and axis in carried)
     inner = tuple(dict.fromkeys((*inner, *decaying)))
@@ -224,7 +228,7 @@ def match(request: Request) -> Node | str:
     both = [f for f in right if set(f.axes) & set(inner) and set(f.axes) & set(outer)]
     if gated and each and (both or not outer):
         return _element_by_element(weight, left, right, bound, n, m, builder, product)
-    if weight.rate is not None and not set(rate_axes) - set(decaying) <= free:
+    if not set(rate_axes) - set(decaying) <= free:
         return "the decay differs per feature"
     if both:
         return "a factor couples the features of keys and values"
@@ -248,11 +252,16 @@ def match(request: Request) -> Node | str:
     batch = tuple(
         dict.fromkeys(
             axis
-            for node in (query, key, value, *rate)
+            for node in (query, key, value, *rate, *((weight.transitions,) if weight.transitions is not None else ()))
             for axis in node.axes
             if axis not in (n, m, *inner, *outer)
         )
     )
+    if weight.transitions is not None:
+        op = weight.transitions.op
+        assert isinstance(op, Transitions)
+        scan = TransitionScan(n, m, op.row, op.column, inner, outer, batch, op.offset)
+        return builder.make(scan, query, key, value, *weight.transitions.inputs)
     far = weight.offset - 1
     if far > 0:
         # a chunk sees all of those before it: what lies further back than one place is moved one place away
@@ -261,8 +270,8 @@ def match(request: Request) -> Node | str:
             waited = builder.make(Exp(), builder.make(Multiply(), weight.rate, builder.make(Literal(far))))
             query = product([Factor(query), Factor(waited)], frozenset())
     kind, kernel = (FeatureGatedScan, "feature_gated_scan") if decaying else (CausalScan, weight.kernel)
-    op = kind(kernel, n, m, inner, outer, batch, min(weight.offset, 1))
-    return builder.make(op, query, key, value, *rate)
+    scanned = kind(kernel, n, m, inner, outer, batch, min(weight.offset, 1))
+    return builder.make(scanned, query, key, value, *rate)
 
 
 def _element_by_element(
@@ -379,6 +388,11 @@ def weight_of(coupling: Sequence[Factor], n: str, m: str, request: Request) -> W
     """The masks and decays among the factors over n and m; None if one of them is neither."""
     offset: int | None = None
     kernel, rate = "causal_scan", None
+    for factor in coupling:
+        if isinstance(factor.node.op, Transitions):
+            op = factor.node.op
+            alone = len(coupling) == 1 and not factor.inverse and (op.query, op.key) == (n, m)
+            return Weight(op.offset, "transition_scan", transitions=factor.node) if alone else None
     for factor in coupling:
         node = factor.node
         if factor.inverse:

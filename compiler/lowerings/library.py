@@ -18,6 +18,7 @@ _FILES = (
     "tiles.py",
     "halves.py",
     "polynomials.py",
+    "transitions.py",
 )
 _AT_ONCE = "at_once.py"
 

@@ -23,6 +23,7 @@ from .kernels import (
     prefix_chunks,
 )
 from .polynomials import choices_and_weights, count_of_choices, monomials, polynomial_chunks, with_ones, without_ones
+from .transitions import state_groups, transition_feedback_chunks, transition_scan_chunks
 
 
 def is_new(state: Tensor) -> bool:
@@ -373,6 +374,46 @@ def causal_feedback_from(
 ) -> tuple[Tensor, Tensor]:
     """`causal_feedback` of a piece, and the next state, decayed up to the last position."""
     return feedback_chunks(reading, direction, value, gates, None if is_new(state) else state, chunk)
+
+
+def linear_states_from(
+    matrix: Tensor, value: Tensor, start: Tensor | None, state: Tensor, dense: bool
+) -> tuple[Tensor, Tensor]:
+    """`linear_states` of a piece, and its last element."""
+    along = -3 if dense else -4
+    out = state_groups(matrix, value, start if is_new(state) else state.squeeze(along), dense)
+    return out.to(value.dtype), out.narrow(along, -1, 1)
+
+
+def transition_scan_from(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    matrix: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    state: Tensor,
+    offset: int,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """`transition_scan` of a piece, and the states after it."""
+    before = None if is_new(state) else state
+    return transition_scan_chunks(query, key, value, matrix, rows, columns, before, offset, chunk)
+
+
+def transition_feedback_from(
+    reading: Tensor,
+    direction: Tensor,
+    value: Tensor,
+    matrix: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    state: Tensor,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """`transition_feedback` of a piece, and the states after it."""
+    before = None if is_new(state) else state
+    return transition_feedback_chunks(reading, direction, value, matrix, rows, columns, before, chunk)
 
 
 def running_sum_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -22,6 +22,12 @@ ALL_CHUNKS = {
         "would fix the number of levels: the same order of memory, and of time up to millions of positions"
     ),
     "causal_feedback": _STATES + ", and for a matrix of two times the features for each",
+    "linear_states": (
+        "groups of positions composed on two levels and then by doubling, whatever the length, since a traced loop "
+        "would fix the number of levels: the same order of memory, and of time up to millions of positions"
+    ),
+    "transition_scan": _STATES,
+    "transition_feedback": _STATES + ", and for a matrix of two times the features of all states for each",
     "banded_attention": _CHUNKS + "memory for the keys that each block of queries sees",
     "sum_of_pairs": _CHUNKS + "memory for the value over queries, keys and features",
     "fused_attention": (

@@ -46,6 +46,10 @@ KERNELS = (
     "polynomial_scan",
     "polynomial_sum",
     "linear_recurrence",
+    "linear_states",
+    "transition_scan",
+    "transition_feedback",
+    "causal_feedback",
     "prefix_softmax",
     "banded_attention",
     "windowed_attention",
@@ -768,11 +772,20 @@ SIGNS = (
 )
 
 
-def recurrence(name: str, inputs: str, *lines: str, ops: tuple[str, ...], result: str = "[N, E]") -> Case:
+def recurrence(
+    name: str,
+    inputs: str,
+    *lines: str,
+    ops: tuple[str, ...],
+    result: str = "[N, E]",
+    sizes: tuple[tuple[str, int], ...] = (),
+) -> Case:
     """A recurrence along N that is computed without going from step to step. lines: of the block, then the result."""
     *block, last = lines
-    text = formula(name, inputs, "sequence N", "scan N:", *(f"    {line}" for line in block), last, result=result)
-    return Case(name, text, "O(N)", ops, written="O(N)")
+    if "scan N:" not in block:
+        block = ["scan N:", *(f"    {line}" for line in block)]
+    text = formula(name, inputs, "sequence N", *block, last, result=result)
+    return Case(name, text, "O(N)", ops, written="O(N)", sizes=sizes)
 
 
 RECURRENCES = (
@@ -821,6 +834,70 @@ RECURRENCES = (
         "yield y = s * t",
         "return y",
         ops=("linear_recurrence", "linear_recurrence"),
+    ),
+    # two states that are updated from each other, element by element; the first values are inputs
+    recurrence(
+        "exchange",
+        "x[N, D], g[N, D], f[N], u[D]",
+        "state a[D] = u, b[D] = 0",
+        "old = a",
+        "a = tanh(g) * a / 2 - b / 4 + x",
+        "b = 0.5 * old + sigmoid(f) * b / 2",
+        "yield y = a * b",
+        "return y",
+        ops=("linear_states",),
+        result="[N, D]",
+    ),
+    # a Markov chain: the state times a stochastic matrix
+    recurrence(
+        "chain_of_states",
+        "x[N, D], A[D, K]",
+        "where D = 5, K = D",
+        "step = softmax[K](A)",
+        "scan N:",
+        "    state h[D] = 1 / D",
+        "    h = 0.9 * sum[D](step * h)[K -> D] + x",
+        "    yield y = h",
+        "return y",
+        ops=("linear_states",),
+        result="[N, D]",
+        sizes=(("D", 5), ("K", 5)),
+    ),
+    # a memory that learns with momentum and forgets: two matrices, neither of which is stored
+    recurrence(
+        "momentum",
+        "q[N, D], k[N, D], v[N, E], e[N], f[N], t[N], W0[D, E]",
+        "state S[D, E] = 0, W[D, E] = W0",
+        "p = l2_normalize[D](k)",
+        "S = sigmoid(e) * S - sigmoid(t) * p * (p @ W - v)",
+        "W = sigmoid(f) * W + S",
+        "yield y = q @ W",
+        "return y",
+        ops=("linear_states", "transition_feedback", "transition_scan"),
+    ),
+    # the delta rule with forgetting: one matrix, which a step reads and writes along one direction
+    recurrence(
+        "gated_delta_rule",
+        "q[N, D], k[N, D], v[N, E], f[N], t[N]",
+        "state W[D, E] = 0",
+        "p = l2_normalize[D](k)",
+        "W = sigmoid(f) * W - sigmoid(t) * p * (p @ W - v)",
+        "yield y = q @ W",
+        "return y",
+        ops=("causal_feedback", "gated_scan"),
+    ),
+    # a sum of sums that leaks into the first: no feedback; heads
+    recurrence(
+        "leaking_sums",
+        "q[H, N, D], k[H, N, D], v[H, N, E], g[H, N]",
+        "state S[H, D, E] = 0, Z[H, D, E] = 0",
+        "old = S",
+        "S = 0.75 * S + 0.125 * sigmoid(g) * Z + k * v",
+        "Z = 0.5 * Z + 0.25 * old",
+        "yield y = q @ (S - Z)",
+        "return y",
+        ops=("transition_scan", "transition_scan"),
+        result="[H, N, E]",
     ),
     # gated linear attention: the matrix is never stored at all positions
     recurrence(

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from attngraph.compiler.lowerings import at_once, kernels, polynomials
+from attngraph.compiler.lowerings import at_once, kernels, polynomials, transitions
 
 LENGTHS = [1, 2, 15, 16, 17, 64, 65, 130]
-LOOPS = SimpleNamespace(**vars(kernels), **{k: v for k, v in vars(polynomials).items() if k.startswith("polynomial_")})
+_MORE = {k: v for k, v in {**vars(polynomials), **vars(transitions)}.items() if k not in vars(kernels)}
+LOOPS = SimpleNamespace(**vars(kernels), **_MORE)
 BOTH = pytest.mark.parametrize("library", [LOOPS, at_once], ids=["loop", "at_once"])
 CHUNK = 16
 
@@ -456,6 +457,67 @@ def test_causal_feedback(library: ModuleType, length: int, gated: bool) -> None:
         sums = decay * sums + direction[..., n, :].unsqueeze(-1) * row.unsqueeze(-2)
         rows.append(row)
     torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-10, atol=1e-10)
+
+
+@BOTH
+@pytest.mark.parametrize("length", [1, 2, 17, 257])
+@pytest.mark.parametrize("states", [1, 3])
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
+def test_linear_states(
+    library: ModuleType, length: int, states: int, start: bool, constant: bool, dense: bool
+) -> None:
+    """Matrices of data and constant ones, singular ones among them; operands without some of the batch."""
+    count = 1 if constant else length
+    if dense:
+        matrix, value, first = _random(2, count, states, states), _random(3, 1, length, states, 5), _random(states, 5)
+    else:
+        matrix, value = _random(2, count, states, states, 3, 1), _random(3, 1, length, states, 3, 2)
+        first = _random(states, 3, 2)
+    matrix = matrix / 3
+    matrix[:, ::4, 0] = 0
+    found = library.linear_states(matrix, value, first if start else None, dense)
+    state, rows = (first if start else torch.zeros_like(first)), []
+    along = -3 if dense else -4
+    equation = "...ij,...je->...ie" if dense else "...ijxe,...jxf->...ixf"
+    for n in range(length):
+        step = matrix[:, 0 if constant else n]
+        state = torch.einsum(equation, step, state) + value.select(along, n)
+        rows.append(state)
+    torch.testing.assert_close(found, torch.stack(rows, along), rtol=1e-10, atol=1e-11)
+
+
+def _transitions(matrix: Tensor, rows: Tensor, columns: Tensor, offset: int) -> Tensor:
+    """rows[n] matrix[n - offset] ... matrix[m + 1] columns[m], one product after the other: [..., N, N]."""
+    length = matrix.size(-3)
+    found = torch.zeros(*matrix.shape[:-3], length, length, dtype=matrix.dtype)
+    for m in range(length):
+        vector = columns[..., m, :]
+        for n in range(m + offset, length):
+            if n - offset > m:
+                vector = (matrix[..., n - offset, :, :] @ vector.unsqueeze(-1)).squeeze(-1)
+            found[..., n, m] = (rows[..., min(n, rows.size(-2) - 1), :] * vector).sum(-1)
+    return found
+
+
+@BOTH
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("states", [1, 2, 3])
+def test_transitions(library: ModuleType, length: int, states: int) -> None:
+    """Sums over earlier positions, and values that read earlier ones, through states updated from each other."""
+    matrix = _random(2, length, states, states) / 3
+    rows, columns = _random(1, states), _random(2, length, states, seed=2)
+    matrix[:, ::5, 0] = 0
+    query, key, value = _random(2, length, 4) / 2, _random(2, length, 4, seed=3) / 2, _random(3, 1, length, 5)
+    for offset in (0, 1):
+        weight = _transitions(matrix, rows, columns, offset)
+        found = library.transition_scan(query, key, value, matrix, rows, columns, offset, CHUNK)
+        torch.testing.assert_close(found, (query @ key.mT * weight) @ value, rtol=1e-10, atol=1e-11)
+    coupling = query @ key.mT * weight
+    expected = torch.linalg.solve_triangular(-coupling, value.expand(3, 2, -1, -1), upper=False, unitriangular=True)
+    found = library.transition_feedback(query, key, value, matrix, rows, columns, CHUNK)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
 @BOTH

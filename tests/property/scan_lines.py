@@ -5,7 +5,7 @@ A step is written by the same lines as a formula, over values without the scanne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hypothesis import strategies as st
 
@@ -65,8 +65,8 @@ def _state(step: _Step, outside: Program) -> tuple[Value, str]:
     return Value(name, tuple(axes), kind, {"real": HELD, "int": 30, "bool": 1}[kind]), f"state {typed} = {start}"
 
 
-def _update(step: _Step, state: Value) -> str:
-    """The line that updates a state: forgetting, choosing, counting, replacing."""
+def _update(step: _Step, state: Value, held: Sequence[Value]) -> str:
+    """The line that updates a state: forgetting, choosing, counting, replacing, taking from another state."""
     name = state.text
     if state.kind == "bool":
         mask = step.within(state.axes, "bool")
@@ -85,6 +85,8 @@ def _update(step: _Step, state: Value) -> str:
         f"{name} + {x.text} / 5",
         f"0.5 * {name} - {x.text} * tanh({gate.text})",
     ]
+    others = [each.text for each in held if each is not state and each.kind == "real" and {*each.axes} <= {*state.axes}]
+    choices += [f"0.5 * {name} - {other} / 4 + {x.text}" for other in others]
     if mask is not None:
         choices.append(f"where({mask.text}, {x.text}, {name})")
     if set(x.axes) == set(state.axes):
@@ -108,13 +110,14 @@ def scan_along(p: Program, axis: str) -> Value:
     step = _Step(p, axis)
     held = [_state(step, p) for _ in range(step.number(1, 3))]
     step.lines += [line for _, line in held]
-    step.values += [state for state, _ in held]
-    waiting = [state for state, _ in held]
+    states = [state for state, _ in held]
+    step.values += states
+    waiting = [*states]
     for _ in range(step.number(0, 4)):
         _step_line(step, depth)
         if waiting and step.draw(st.booleans()):
-            step.lines.append(_update(step, waiting.pop(0)))
-    step.lines += [_update(step, state) for state in waiting]
+            step.lines.append(_update(step, waiting.pop(0), states))
+    step.lines += [_update(step, state, states) for state in waiting]
     given = []
     for _ in range(step.number(1, 2)):
         value = step.pick(lambda v: step.volume((axis, *v.axes)) <= 200) or held[0][0]

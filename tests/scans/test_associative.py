@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 import attngraph
+from attngraph.compiler.associative import names_of
 from attngraph.compiler.facts.updates import Declined, updates
 from attngraph.compiler.forms import Form, account
 from attngraph.compiler.graph import Node, topological
@@ -25,6 +29,12 @@ def scanned(state: str, *lines: str, inputs: str = "x[N, D], g[N, D], c[N], w[D]
     return f"attention f({inputs}) -> {result}:\n    sequence N\n    scan N:\n{body}    return y\n"
 
 
+@cache
+def built(text: str, form: str) -> nn.Module:
+    return attngraph.compile(text, form=form).double()  # type: ignore[arg-type]
+
+
+@cache
 def checked(text: str) -> Report:
     report = attngraph.check(text)
     assert report.ok, [d.message for d in report.diagnostics]
@@ -51,7 +61,7 @@ def agree(text: str, sizes: dict[str, int], batch: tuple[int, ...] = (2,), seed:
     inputs = draw(text, sizes, batch, seed)
     found = []
     for form in ("dense", "associative"):
-        out = attngraph.compile(text, form=form).double()(*inputs)  # type: ignore[arg-type]
+        out = built(text, form)(*inputs)
         total = out.sin().sum() + sum(value.sum() for value in inputs)
         grads = torch.autograd.grad(total, inputs)
         found.append((out, *grads))
@@ -78,6 +88,15 @@ LINEAR = {
     "start_by_what_is_whole": scanned(
         "S[D, E] = w0", "before = w1 @ S", "S = S + k * v", "before",
         inputs="k[N, D], v[N, E], w0[D, E], w1[D]", result="[N, E]",
+    ),
+    "less_what_has_fewer_axes": scanned(
+        "S[D, E] = 0", "S = sigmoid(c) * S + k * v", "q @ (S + w) + q @ (1 - S)",
+        inputs="q[N, D], k[N, D], v[N, E], c[N], w[D]", result="[N, E]",
+    ),
+    "from_each_other_and_gated_features": scanned(
+        "M[D, E] = 0, S[D, E] = 0, G[D, E] = 0", "old = M", "M = sigmoid(c) * M - S / 4 + k * v", "S = S / 2 + old / 4",
+        "G = sigmoid(g) * G + k * v", "q @ (S - w + G) + q @ (S + w * k * v)",
+        inputs="q[N, D], k[N, D], v[N, E], g[N, D], c[N], w[D]", result="[N, E]",
     ),
     "matrix": scanned(
         "S[D, E] = 0", "S = c * S + k * v", "q @ S",
@@ -109,6 +128,48 @@ LINEAR = {
     "reflections": scanned(
         "h[D] = w", "u = l2_normalize[D](g)", "h = 0.5 * h - u * sum[D](u * h) + x", "h",
     ),
+    "rotation": scanned(
+        "a[D] = 0, b[D] = w", "old = a", "a = cos(c) * a - sin(c) * b + x", "b = sin(c) * old + cos(c) * b", "a * b",
+    ),
+    "rotation_by_element": scanned(
+        "a[D] = 1, b[D] = 0", "old = a", "a = cos(g) * a - sin(g) * b + x", "b = sin(g) * old + cos(g) * b", "a + b",
+    ),
+    "fibonacci": scanned("a[D] = 0, b[D] = 1", "old = a", "a = b / 2", "b = old / 2 + b / 2", "a * x"),
+    "in_a_ring": scanned(
+        "a[D] = 0, b[D] = w, d[D] = 1", "old = a",
+        "a = c * b + x", "b = g * d - b / 4", "d = where(c > 0, old, d) / 2", "a + tanh(b) * d",
+    ),
+    "ring_and_chain": scanned(
+        "s[D] = 0, a[D] = 0, t[D] = w, b[D] = w", "s = g * s + x", "old = a",
+        "a = s * b / 3 + c", "b = old / 2 - b / 4", "t = c * t + a * b", "t - s",
+    ),
+    "momentum": scanned(
+        "S[D, E] = 0, W[D, E] = W0", "p = l2_normalize[D](k)",
+        "S = sigmoid(e) * S - c * p * (p @ W - v)", "W = sigmoid(c) * W + S", "q @ W",
+        inputs="q[N, D], k[N, D], v[N, E], c[N], e[N], W0[D, E]", result="[N, E]",
+    ),
+    "momentum_of_chunks": scanned(
+        "W[D, E] = W0, S[D, E] = 1, A[D, E] = W0", "A = where(pos(N) % 3 == 0, W, A)", "p = l2_normalize[D](k)",
+        "S = e * S - c * p * (p @ A - v)", "old = W", "W = (1 - c^2) * W + S", "q @ (W + old / 2)",
+        inputs="q[N, D], k[N, D], v[N, E], c[N], e[N], W0[D, E]", result="[N, E]",
+    ),
+    "nesterov": scanned(
+        "W[E, H, D] = 1, S[E, H, D] = 0", "p = l2_normalize[D](k)",
+        "S = e * S - p * sum[D](p * (W + e * S)) / 2 + q * v", "W = W + S", "sum[H](tanh(sum[D](W * q)))",
+        inputs="q[N, D], k[H, N, D], v[N, E], e[N, H]", result="[N, E]",
+    ),
+    "second_sums": scanned(
+        "S[D, E] = 0, Z[D, E] = 0", "old = S", "S = c * S + Z / 4 + k * v", "Z = Z / 2 + old / 4", "q @ (S - 3 * Z)",
+        inputs="q[N, D], k[N, D], v[N, E], c[N]", result="[N, E]",
+    ),
+    "matrix_of_data": scanned(
+        "h[D] = w", "h = sum[D](A * h)[F -> D] / 2 + x", "h",
+        inputs="x[N, D], A[N, F, D], w[D]",
+    ).replace("sequence N", "sequence N\n    where F = D"),
+    "matrix_of_parameters": scanned(
+        "h[D, E] = 0", "h = c * h + sum[D](A * h)[F -> D] / 2 + x", "tanh(h)",
+        inputs="x[N, D], A[E, F, D], c[N]", result="[N, D, E]",
+    ).replace("sequence N", "sequence N\n    where F = D"),
     "number": scanned("s[] = 0", "s = sin(c) * s + c", "s * x"),
     "position": scanned("h[D] = 0", "h = h * (pos(N) % 3) + x", "h / (1 + pos(N))"),
 }  # fmt: skip
@@ -118,21 +179,21 @@ LINEAR = {
 @pytest.mark.parametrize("name", LINEAR)
 def test_agrees_with_the_steps(name: str, length: int) -> None:
     assert form_of(LINEAR[name]).exists
-    agree(LINEAR[name], {"N": length, "D": 3, "E": 2, "H": 2})
+    agree(LINEAR[name], {"N": length, "D": 3, "E": 2, "H": 2, "F": 3})
 
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_equal_sizes_and_batches(name: str) -> None:
-    agree(LINEAR[name], {"N": 4, "D": 4, "E": 4, "H": 4}, (4,))
-    agree(LINEAR[name], {"N": 3, "D": 1, "E": 1, "H": 1}, ())
+    agree(LINEAR[name], {"N": 4, "D": 4, "E": 4, "H": 4, "F": 4}, (4,))
+    agree(LINEAR[name], {"N": 3, "D": 1, "E": 1, "H": 1, "F": 1}, ())
 
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_pieces_of_any_length(name: str) -> None:
-    text, sizes = LINEAR[name], {"N": 40, "D": 2, "E": 3, "H": 2}
+    text, sizes = LINEAR[name], {"N": 40, "D": 2, "E": 3, "H": 2, "F": 2}
     inputs = [each.detach() for each in draw(text, sizes)]
-    module = attngraph.compile(text, form="associative").double()
-    expected = attngraph.compile(text, form="dense").double()(*inputs)
+    module: Any = built(text, "associative")
+    expected = built(text, "dense")(*inputs)
     state, parts = module.init_state(), []
     formula = checked(text).formula
     assert formula is not None
@@ -159,8 +220,20 @@ def test_pieces_of_any_length(name: str) -> None:
          "`mean` mixes elements of the state `h`: steps compose by matrix products", "mean[D](h)"),
         (("h[D] = 0", "h = shift[D](h) + x", "h"),
          "`shift` mixes elements of the state `h`: steps compose by matrix products", "shift[D](h)"),
-        (("a[D] = 0, b[D] = 0", "old = a", "a = g * b + x", "b = old", "a"),
-         "`a`, `b` are updated from each other: their steps compose by matrix products", None),
+        (("a[D] = 0, b[] = 0", "old = a", "a = g * b + x", "b = b / 2 + sum[D](old * g)", "a"),
+         "`a`, `b` are updated from each other, and have other axes", None),
+        (("a[D] = 0, b[D] = 0", "old = a", "a = g * b + x", "b = old * b", "a"),
+         "a product is not linear in the states", "old * b"),
+        (("a[D] = 0, b[D] = 0", "old = a", "a = g * b + x", "b = where(old > 0, b, x)", "a"),
+         "`>` is not linear in the states", "old > 0"),
+        (("a[D] = 0, b[D] = 0", "old = a", "a = g * b + x", "b = sigmoid(old) * b", "a"),
+         "`sigmoid` is not linear in the states", "sigmoid(old)"),
+        (("a[D] = 0, b[D] = 0", "old = a", "a = a + g * sum[D](g * b)", "b = old + x * sum[D](g * old)", "a"),
+         "the states `a`, `b` are read along several directions", None),
+        (("a[D] = 0, b[D] = 0", "old = g * sum[D](x * (a + b))", "a = b + old", "b = a + x * old", "a"),
+         "`+` mixes elements of the states `a`, `b`: steps compose by matrix products", None),
+        (("a[D] = 0, b[D] = 0", "p = sum[D](x * b)", "b = b - mean[D](a) + x", "a = a + x * p", "a"),
+         "`mean` mixes elements of the states `a`, `b`: steps compose by matrix products", "mean[D](a)"),
         (("a[D] = 0, b[D] = 0", "old = a", "a = tanh(b) + x", "b = old", "a"),
          "`tanh` is not linear in the states", "tanh(b)"),
         (("h[D] = 0", "h = h - g * sum[D](g * h) - x * sum[D](x * h)", "h"),
@@ -291,6 +364,7 @@ def test_a_saturated_gate_is_exact_in_single_precision() -> None:
         ("S = sigmoid(a) * S + v", "q @ S"),
         ("old = S", "S = exp(-exp(a)) * S + k * v", "q @ (old + w * k * v)"),
         ("old = S", "S = exp(-exp(a)) * S + k * v", "q @ (w * k * v + S + (old + k * v))"),
+        ("old = S", "S = sigmoid(a) * S + k * v", "q @ (w * (old - k * v) + S / 2)"),
     ],
 )
 def test_gates_of_features_go_chunk_by_chunk(lines: tuple[str, ...]) -> None:
@@ -325,14 +399,19 @@ OFFSETS = ("x", "c * w", "0", "1", "pos(N)", "x * g - w", "max(x, g)")
 
 @st.composite
 def recurrence(draw: st.DrawFn) -> tuple[str, bool]:
-    """A text with several states, each of which may read those before it in any way; whether it is linear."""
+    """A text with several states, each of which may read those before it in any way, and those after it linearly;
+    whether it is linear."""
     count = draw(st.integers(1, 3))
-    names, lines, linear = ["a", "b", "d"][:count], [], True
+    names, lines, linear = ["a", "b", "d"][:count], [f"old_{name} = {name}" for name in "abd"[:count]], True
+    exchanged = draw(st.booleans())
     for index, name in enumerate(names):
         terms = [f"{draw(st.sampled_from(COEFFICIENTS))} * {name}", draw(st.sampled_from(OFFSETS))]
-        earlier = names[:index]
-        if earlier and draw(st.booleans()):
-            other = draw(st.sampled_from(earlier))
+        others = [other for other in names if other != name]
+        if exchanged and others:
+            other = draw(st.sampled_from((f"old_{draw(st.sampled_from(others))}", draw(st.sampled_from(others)))))
+            terms.append(f"{draw(st.sampled_from(COEFFICIENTS))} * {other} / 2")
+        elif names[:index] and draw(st.booleans()):
+            other = draw(st.sampled_from(names[:index]))
             terms.append(draw(st.sampled_from((f"tanh({other})", f"g * {other}", f"{other} * {other}"))))
         if draw(st.integers(0, 9)) == 0:
             terms.append(draw(st.sampled_from((f"tanh({name})", f"{name} * {name}", f"max[D]({name})"))))
@@ -353,6 +432,8 @@ def test_random_recurrences(made: tuple[str, bool], length: int, seed: int) -> N
     assert len(scans) <= 1  # none where nothing of it is read
     for node in scans:
         assert isinstance(node.op, Scan)
-        assert isinstance(updates(node.op, report.formula.builder), Declined) is not linear
+        formula = report.formula
+        found = updates(node.op, formula.builder, formula.constants, names_of(formula).fresh)
+        assert isinstance(found, Declined) is not linear
     if linear and scans:
         agree(text, {"N": length, "D": 2}, seed=seed)
