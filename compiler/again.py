@@ -47,8 +47,8 @@ def again(formula: Formula, refused: Refusal, graph: Graph | None = None) -> Aga
     first = next(axis for axis in output.axes if axis in _tied(formula))
     every = {axis: None for node in formula.graph.nodes() for axis in node.axes}
     axes = tuple(axis for axis in every if facts.equal(Poly.symbol(axis), Poly.symbol(first)) is Truth.YES)
-    if any(sum(axis in axes for axis in result.axes) != 1 for result in (graph or formula.graph).outputs):
-        return Refusal(f"{refused.reason}, and a result does not lie along the sequence alone")
+    if any(not {*axes} & {*result.axes} for result in (graph or formula.graph).outputs):
+        return Refusal(f"{refused.reason}, and a result does not lie along the sequence")
     kept = [node for node in formula.inputs if any(axis in axes for axis in node.axes)]
     if not kept:
         return Refusal("no input runs along the sequence")
