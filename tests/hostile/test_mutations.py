@@ -21,7 +21,7 @@ from attngraph.report import FORMATS, render
 
 from .mutations import WHOLE, mutated_texts
 
-SECONDS = 1.0
+SECONDS = 5.0  # of a process that has run thousands of tests, and may have to clean up
 
 
 def check(text: str) -> tuple[Report, ...]:
