@@ -46,7 +46,7 @@ def test_nearest_table_counts(tmp_path: Path) -> None:
         ("[tool.attngraph]\nexclude = [1]\n", "`exclude` must be a list of strings"),
         ("[tool.attngraph]\nwarnings-as-errors = 1\n", "`warnings-as-errors` must be true or false"),
         ("[tool.attngraph]\nignore = ['AG201']\n", "AG201 contraction-mismatch is an error and cannot be ignored"),
-        ("[tool.attngraph]\nignore = ['AG5O5']\n", "there is no code `AG5O5` to ignore; did you mean `AG"),
+        ("[tool.attngraph]\nignore = ['AG5O8']\n", "there is no code `AG5O8` to ignore; did you mean `AG508`?"),
         ("[tool]\nattngraph = 3\n", "`tool.attngraph` must be a table"),
         ("[tool.attngraph\n", "is not valid TOML"),
     ],

@@ -163,11 +163,11 @@ def read_sizes(sample: Sample, length: int) -> dict[str, float]:
 def test_linear_plans_are_linear_when_they_run(draft: Draft) -> None:
     """Torch's count of a plan that is reported as linear is a constant and a multiple of the length.
 
-    Long sequences go in pieces, each of which reads a state: that is less than a hundredth more.
+    The lengths are those at which a sequence is taken whole; longer ones go in pieces, each of which reads a state.
     """
     sample = read(draft)
     assert sample.report.compiled is not None
     assume(all(_degree(term) <= 1 for term in sample.report.compiled.time_order))
-    grown = [read(_growing(draft, length)) for length in (512, 1024, 2048)]
+    grown = [read(_growing(draft, length)) for length in (256, 512, 1024)]
     first, second, third = (_counted(sample, sample.plan) for sample in grown)
-    assert third - second <= 2.02 * (second - first)
+    assert third - second <= 2 * (second - first)
