@@ -73,20 +73,17 @@ def topological(outputs: Iterable[Node]) -> list[Node]:
     """
     done: set[int] = set()
     found: list[Node] = []
-    for output in outputs:
-        stack = [(output, iter(output.inputs))]
-        while stack:
-            node, operands = stack[-1]
-            if node.index in done:
-                stack.pop()
-                continue
-            operand = next((o for o in operands if o.index not in done), None)
-            if operand is None:
-                done.add(node.index)
-                found.append(node)
-                stack.pop()
-            else:
-                stack.append((operand, iter(operand.inputs)))
+    stack = [*outputs][::-1]
+    while stack:
+        node = stack[-1]
+        missing = [] if node.index in done else [o for o in node.inputs if o.index not in done]
+        if missing:
+            stack += reversed(missing)
+            continue
+        stack.pop()
+        if node.index not in done:
+            done.add(node.index)
+            found.append(node)
     return found
 
 

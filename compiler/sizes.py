@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -86,7 +86,15 @@ class Poly:
     @staticmethod
     def volume(axes: Iterable[str]) -> Poly:
         """The product of the sizes of distinct axes: the number of elements they span."""
-        return Poly({tuple((axis, 1) for axis in sorted(axes)): 1})
+        return Poly({tuple([(axis, 1) for axis in sorted(axes)]): 1})
+
+    @staticmethod
+    def total(sizes: Iterable[Poly]) -> Poly:
+        """The sum of many sizes."""
+        terms: dict[Monomial, Number] = {}
+        for size in sizes:
+            _add(terms, size.terms.items())
+        return Poly(terms)
 
     @staticmethod
     def function(name: str, *arguments: Poly) -> Poly:
@@ -116,12 +124,7 @@ class Poly:
         if not self.terms:
             return other
         terms = dict(self.terms)
-        for monomial, coefficient in other.terms.items():
-            total = terms.get(monomial, 0) + coefficient
-            if total:
-                terms[monomial] = total
-            else:
-                terms.pop(monomial, None)
+        _add(terms, other.terms.items())
         return Poly(terms)
 
     __radd__ = __add__
@@ -130,7 +133,9 @@ class Poly:
         return Poly({m: -c for m, c in self.terms.items()})
 
     def __sub__(self, other: Poly | Number) -> Poly:
-        return self + -_poly(other)
+        terms = dict(self.terms)
+        _add(terms, [(monomial, -coefficient) for monomial, coefficient in _poly(other).terms.items()])
+        return Poly(terms)
 
     def __rsub__(self, other: Number) -> Poly:
         return _poly(other) - self
@@ -256,12 +261,7 @@ class Poly:
                 if _concerns(atom, values):
                     factor = _replace(atom, values)
                     product = product * (factor if power == 1 else factor**power)
-            for term, value in product.terms.items():
-                value = total.get(term, 0) + value
-                if value:
-                    total[term] = value
-                else:
-                    del total[term]
+            _add(total, product.terms.items())
         return Poly(total)
 
     def evaluate(self, sizes: Mapping[str, float]) -> float:
@@ -274,8 +274,11 @@ class Poly:
                     value = _FUNCTIONS[atom.function](*(a.evaluate(sizes) for a in atom.arguments))
                 else:
                     value = sizes[atom]
-                exact = isinstance(value, int | Fraction)
-                product = product * (Fraction(value) if exact and power < 0 else value) ** power
+                if power == 1:
+                    product = product * value
+                else:
+                    exact = isinstance(value, int | Fraction)
+                    product = product * (Fraction(value) if exact and power < 0 else value) ** power
             total = total + product
         if isinstance(total, Fraction):
             return int(total) if total.denominator == 1 else float(total)
@@ -347,6 +350,16 @@ def _poly(value: Poly | Number) -> Poly:
     return value if isinstance(value, Poly) else Poly.constant(value)
 
 
+def _add(terms: dict[Monomial, Number], further: Iterable[tuple[Monomial, Number]]) -> None:
+    """Add further terms to some; those that cancel go."""
+    for monomial, coefficient in further:
+        total = terms.get(monomial, 0) + coefficient
+        if total:
+            terms[monomial] = total if isinstance(total, int) else _tidy(total)
+        else:
+            terms.pop(monomial, None)
+
+
 def _degree(monomial: Monomial) -> int:
     return sum(power for _, power in monomial)
 
@@ -394,12 +407,23 @@ class Facts:
 
     definitions: Mapping[str, Poly]
     lower_bounds: tuple[Poly, ...] = ()  # each is known to be >= 0
+    _images: dict[Monomial, Poly] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def canonical(self, size: Poly) -> Poly:
         """The size over the names that no fact defines."""
-        return size.substitute(self.definitions)
+        if not self.definitions or size.symbols().isdisjoint(self.definitions):
+            return size
+        total: dict[Monomial, Number] = {}
+        for monomial, coefficient in size.terms.items():
+            image = self._images.get(monomial)
+            if image is None:
+                image = self._images[monomial] = Poly({monomial: 1}).substitute(self.definitions)
+            _add(total, [(term, _tidy(coefficient * factor)) for term, factor in image.terms.items()])
+        return Poly(total)
 
     def equal(self, left: Poly, right: Poly) -> Truth:
+        if left == right:
+            return Truth.YES
         difference = self.canonical(left - right)
         if not difference:
             return Truth.YES
@@ -543,14 +567,24 @@ def growth(size: Poly, *, axes: frozenset[str] | None = None) -> frozenset[Growt
     Functions are bounded from above: floor(x) and ceil(x) by x, max(a, b) by a + b, log(a*b) by
     log(a) + log(b).
     """
+    return grown((size,), axes=axes)
+
+
+def grown(sizes: Iterable[Poly], *, axes: frozenset[str] | None = None) -> frozenset[Growth]:
+    """The growth of the largest of some sizes, which is that of their sum."""
     found: set[Growth] = set()
-    for monomial in size.terms:
-        found |= _grow(monomial, axes)
+    for monomial in {monomial for size in sizes for monomial in size.terms}:
+        if any(isinstance(atom, Atom) for atom, _ in monomial):
+            found |= _grow(monomial, axes)
+        else:
+            found.add(tuple((name, (power, 0)) for name, power in monomial if axes is None or name in axes))
     return _maximal(found)
 
 
 def _maximal(found: Iterable[Growth]) -> frozenset[Growth]:
     items = list(found)
+    if len(items) < 2:
+        return frozenset(items)
     return frozenset(a for a in items if not any(a != b and grows_at_most(a, b) for b in items))
 
 

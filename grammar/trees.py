@@ -11,8 +11,6 @@ from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
-from lark import Token
-
 from .ast import (
     Assign,
     Axis,
@@ -48,7 +46,7 @@ from .ast import (
 from .diagnostics import Diagnostic, Label
 from .names import closest, shown, why_reserved
 from .source import Span
-from .tokens import span_of
+from .tokens import Token, span_of
 
 KINDS = ("real", "bool", "int", "complex")
 
@@ -101,7 +99,7 @@ def _declared(name: Token) -> str:
 
 
 def _from(first: Token, last: Token) -> Span:
-    return Span(first.start_pos or 0, last.end_pos or 0)
+    return Span(first.start, last.end)
 
 
 class TreeBuilder:
@@ -338,5 +336,5 @@ def _kind(place: Span, words: Items[Token]) -> tuple[str, Span]:
 def _line(children: Items[Any]) -> Span:
     """The place from the first word of a line to the end of its last part."""
     first, last = children[0], children[-1]
-    end = last.end_pos or 0 if isinstance(last, Token) else last.span.end
-    return Span(first.start_pos or 0, end)
+    end = last.end if isinstance(last, Token) else last.span.end
+    return Span(first.start, end)

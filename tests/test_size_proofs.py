@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attngraph.compiler.pipeline import check_source
-from attngraph.compiler.sizes import NO_FACTS, Facts, Poly, Truth, at_most, leading
+from attngraph.compiler.sizes import NO_FACTS, Facts, Poly, Truth, at_most, grown, growth, leading
 from attngraph.grammar.source import Source
 
 N, M = Poly.symbol("N"), Poly.symbol("M")
@@ -38,6 +38,25 @@ def test_equal_is_never_wrong(left: Poly, right: Poly) -> None:
     answer = NO_FACTS.equal(left, right)
     if answer is not Truth.UNKNOWN:
         assert all((left.evaluate(s) == right.evaluate(s)) == (answer is Truth.YES) for s in SIZES)
+
+
+@given(POLYNOMIALS, POLYNOMIALS)
+def test_a_size_over_the_names_that_no_fact_defines_has_the_same_value(size: Poly, value: Poly) -> None:
+    facts = Facts({"M": value + Poly.function("ceil", N / 2), "N": N})
+    for _ in range(2):  # the second time from what was kept of the first
+        for each in (size, size * size - M):
+            found = facts.canonical(each)
+            assert found == each.substitute(facts.definitions)
+            assert all(isinstance(factor, int) or factor.denominator > 1 for factor in found.terms.values())
+
+
+@given(st.lists(POLYNOMIALS, max_size=4))
+def test_what_some_sizes_grow_as_together_is_the_largest_growth_of_each(sizes: list[Poly]) -> None:
+    positive = [Poly({monomial: abs(factor) for monomial, factor in size.terms.items()}) for size in sizes]
+    total = Poly.total(positive)
+    assert total == sum(positive, Poly({}))
+    assert grown(positive) == growth(total)
+    assert grown(positive, axes=frozenset({"N"})) == growth(total, axes=frozenset({"N"}))
 
 
 @pytest.mark.parametrize(

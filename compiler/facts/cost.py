@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..formula import Formula
 from ..graph import Graph, Node
 from ..report import Cost
-from ..sizes import ZERO, Growth, Poly, grows_at_most, growth
+from ..sizes import ZERO, Growth, Poly, grown, grows_at_most, growth
 
 
 @dataclass(frozen=True)
@@ -93,30 +92,22 @@ def measure(graph: Graph, sequence: Sequence, run: Graph | None = None) -> Cost:
     """
     nodes = graph.nodes()
     by_node: dict[Node, Poly] = {}
-    time = ZERO
     for node in nodes:
-        flops = node.op.flops(node.type, *(operand.type for operand in node.inputs))
+        flops = node.op.flops(node.type, *[operand.type for operand in node.inputs])
         if flops:
             by_node[node] = flops
-            time = time + flops
     facts = sequence.formula.facts
-    time = facts.canonical(time)
+    time = facts.canonical(Poly.total(by_node.values()))
     held = graph if run is None else run
     peaks = tuple(dict.fromkeys(facts.canonical(peak) for peak in _peaks(held, held.nodes())))
-    memory_growth = frozenset[Growth]().union(*(growth(peak, axes=sequence.names) for peak in peaks))
     return Cost(
         time=time,
         memory=peaks,
         time_order=growth(time, axes=sequence.names),
-        memory_order=_maximal(memory_growth),
+        memory_order=grown(peaks, axes=sequence.names),
         by_node=by_node,
         names=sequence.order,
     )
-
-
-def _maximal(terms: Iterable[Growth]) -> frozenset[Growth]:
-    items = list(terms)
-    return frozenset(a for a in items if not any(a != b and grows_at_most(a, b) for b in items))
 
 
 def _peaks(graph: Graph, nodes: list[Node]) -> list[Poly]:
@@ -129,20 +120,25 @@ def _peaks(graph: Graph, nodes: list[Node]) -> list[Poly]:
             last_use[storage[operand]] = step
     for node in graph.outputs:
         last_use[storage[node]] = len(nodes)
-    released: dict[int, list[Node]] = {}
+    sizes = {node: node.type.volume() for node in nodes if storage[node] is node and _allocates(node)}
+    released: dict[int, list[Poly]] = {}
     for node, step in last_use.items():
-        released.setdefault(step, []).append(node)
+        if node in sizes:
+            released.setdefault(step, []).append(sizes[node])
     live = ZERO
     peaks: list[Poly] = []
     for step, node in enumerate(nodes):
-        if _allocates(node) and storage[node] is node:
-            live = live + node.type.volume()
-            held = live + node.op.workspace(node.type, *(operand.type for operand in node.inputs))
-            if not any(_covers(peak, held) for peak in peaks):
-                peaks = [*(peak for peak in peaks if not _covers(held, peak)), held]
-        for dead in released.get(step, ()):
-            if _allocates(dead):
-                live = live - dead.type.volume()
+        freed = released.get(step, ())
+        if node in sizes:
+            live = live + sizes[node]
+            more = node.op.workspace(node.type, *[operand.type for operand in node.inputs])
+            follows = nodes[step + 1] if step + 1 < len(nodes) else None
+            if more or freed or follows not in sizes:  # otherwise the next node holds all this, and more
+                held = live + more
+                if not any(_covers(peak, held) for peak in peaks):
+                    peaks = [*(peak for peak in peaks if not _covers(held, peak)), held]
+        for dead in freed:
+            live = live - dead
     return peaks or [ZERO]
 
 
@@ -152,4 +148,5 @@ def _allocates(node: Node) -> bool:
 
 
 def _covers(large: Poly, small: Poly) -> bool:
-    return all(large.terms.get(monomial, 0) >= coefficient for monomial, coefficient in small.terms.items())
+    have = large.terms.get
+    return all(have(monomial, 0) >= coefficient for monomial, coefficient in small.terms.items())
