@@ -39,7 +39,7 @@ from .ops.logic import Equal, GreaterEqual, Where
 from .ops.normalisations import Softmax
 from .ops.reductions import Sum
 from .ops.selection import Shift, Take
-from .render import text
+from .render import sides
 from .report import Step
 from .scan import Argument, Part, Scan, deep
 from .sizes import Poly
@@ -266,7 +266,7 @@ class _AtAll:
         for argument, result, after, (rule, why) in self.states:
             span = self.formula.origins.get(result)
             if span is not None:
-                yield Step(rule, span, text(result, known, open=True), text(after, known, open=True), why)
+                yield Step(rule, span, why, sides(result, after, known))
             assert isinstance(argument.op, Argument)
             known.setdefault(after, argument.op.name)
             known.setdefault(result, argument.op.name)

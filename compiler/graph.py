@@ -50,12 +50,12 @@ class Builder:
 
     def make(self, op: Op, *inputs: Node) -> Node:
         """The node of this operation on these operands. Errors: Reject from typing; GraphTooLarge."""
-        key = (op, tuple(node.index for node in inputs))
+        key = (op, tuple([node.index for node in inputs]))
         node = self._table.get(key)
         if node is None:
             if len(self._table) >= self._limit:
                 raise GraphTooLarge(self._limit)
-            node = Node(op, inputs, op.infer(*(n.type for n in inputs)), len(self._table))
+            node = Node(op, inputs, op.infer(*[n.type for n in inputs]), len(self._table))
             self._table[key] = node
         return node
 

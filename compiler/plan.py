@@ -34,7 +34,7 @@ from .ops.layout import Rename, Reorder
 from .ops.normalisations import Softmax
 from .ops.reductions import Sum
 from .order import BATCH, TRAFFIC, Setting, evaluate, graph_cost, written_cost
-from .render import text
+from .render import sides, text
 from .report import Step
 from .rewrite import Rewrite
 from .scan import Region, Scan, deep
@@ -459,23 +459,19 @@ class _Planner:
         span = origins.get(self.origins.get(group.last, group.last)) or origins.get(group.last)
         if span is None:
             return
-        before = text(group.last, names, open=True)
         part = f"{ROWS} of {group.query} at a time"
         if group.key is not None:
             part += f", {group.key} up to the last of them"
-        self.steps.append(Step(RowBlocks.rule, span, before, f"{before}, {part}", RowBlocks.why))
+
+        def write() -> tuple[str, str]:
+            before = text(group.last, names, open=True)
+            return before, f"{before}, {part}"
+
+        self.steps.append(Step(RowBlocks.rule, span, RowBlocks.why, write))
 
     def _record(self, node: Node, chosen: Node, reasons: Mapping[str, str]) -> None:
         span = self.formula.origins.get(self.origins.get(node, node))
         if span is None:
             return
         names = {**self.called, **self.formula.graph.names, **self.graph.names}
-        self.steps.append(
-            Step(
-                rule=", ".join(reasons),
-                span=span,
-                before=text(node, names, open=True),
-                after=text(chosen, names, open=True),
-                why="; ".join(reasons.values()),
-            )
-        )
+        self.steps.append(Step(", ".join(reasons), span, "; ".join(reasons.values()), sides(node, chosen, names)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..grammar import ast
 from ..grammar.printer import format_expression
@@ -28,6 +28,12 @@ def text(node: Node, names: Mapping[Node, str], *, open: bool = False) -> str:
     open: show what the node itself is, even when it has a name.
     """
     return format_expression(_Renderer(names).expression(node, open=open))
+
+
+def sides(before: Node, after: Node, names: Mapping[Node, str]) -> Callable[[], tuple[str, str]]:
+    """What writes two values, each as what it is, under the names that are known now."""
+    known = dict(names)
+    return lambda: (text(before, known, open=True), text(after, known, open=True))
 
 
 class _Renderer:

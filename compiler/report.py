@@ -56,13 +56,27 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Step:
-    """One decision of the compiler: what it did, where in the text, and why it is allowed."""
+    """One decision of the compiler: what it did, where in the text, and why it is allowed.
+
+    write: gives the value before and after in the language; called when somebody reads them.
+    """
 
     rule: str
     span: Span
-    before: str
-    after: str
     why: str
+    write: Callable[[], tuple[str, str]] = field(repr=False, compare=False)
+
+    @cached_property
+    def _written(self) -> tuple[str, str]:
+        return self.write()
+
+    @property
+    def before(self) -> str:
+        return self._written[0]
+
+    @property
+    def after(self) -> str:
+        return self._written[1]
 
 
 @dataclass(frozen=True)

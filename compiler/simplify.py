@@ -14,7 +14,7 @@ from .ops.base import Leaf
 from .ops.leaves import Literal, Size
 from .ops.logic import Greater, GreaterEqual, Less, LessEqual
 from .render import number as number_expression
-from .render import text
+from .render import sides
 from .report import Step
 from .rewrite import Rewrite, Rewritten, rewrite
 from .rules.rule import Knowledge
@@ -128,8 +128,7 @@ def _steps(formula: Formula, found: Rewritten) -> tuple[Step, ...]:
     for one in found.trace:
         span = _place(one.before, places) or formula.tree.name_span
         why = one.why if one.guard is None else f"{one.why}; the values differ {one.guard}"
-        before, after = (text(node, names, open=True) for node in (one.before, one.after))
-        steps.append(Step(one.rule, span, before, after, why))
+        steps.append(Step(one.rule, span, why, sides(one.before, one.after, names)))
     return tuple(steps)
 
 

@@ -16,16 +16,16 @@ class Kind(Enum):
     REAL = "real"
     COMPLEX = "complex"
 
-    @property
-    def rank(self) -> int:
-        return _RANKS[self]
-
-
-_RANKS = {Kind.BOOL: 0, Kind.INT: 1, Kind.REAL: 2, Kind.COMPLEX: 3}
+    def __init__(self, _: str) -> None:
+        self.rank = len(self.__class__.__members__)
 
 
 def promote(*kinds: Kind) -> Kind:
-    return max(kinds, key=lambda kind: kind.rank)
+    highest = kinds[0]
+    for kind in kinds:
+        if kind.rank > highest.rank:
+            highest = kind
+    return highest
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from functools import cached_property
 from ..formula import Formula
 from ..graph import Graph, Node
 from ..report import Cost
-from ..sizes import ZERO, Growth, Poly, grown, grows_at_most, growth
+from ..sizes import ZERO, Growth, Number, Poly, grown, grows_at_most, growth
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _peaks(graph: Graph, nodes: list[Node]) -> list[Poly]:
         if node in sizes:
             released.setdefault(step, []).append(sizes[node])
     live = ZERO
-    peaks: list[Poly] = []
+    peaks: list[tuple[Number, Poly]] = []  # each with the sum of its coefficients above 0
     for step, node in enumerate(nodes):
         freed = released.get(step, ())
         if node in sizes:
@@ -135,11 +135,13 @@ def _peaks(graph: Graph, nodes: list[Node]) -> list[Poly]:
             follows = nodes[step + 1] if step + 1 < len(nodes) else None
             if more or freed or follows not in sizes:  # otherwise the next node holds all this, and more
                 held = live + more
-                if not any(_covers(peak, held) for peak in peaks):
-                    peaks = [*(peak for peak in peaks if not _covers(held, peak)), held]
+                total = sum([factor for factor in held.terms.values() if factor > 0])  # who covers it has as much
+                if not any(most >= total and _covers(peak, held) for most, peak in peaks):
+                    peaks = [each for each in peaks if each[0] > total or not _covers(held, each[1])]
+                    peaks.append((total, held))
         for dead in freed:
             live = live - dead
-    return peaks or [ZERO]
+    return [peak for _, peak in peaks] or [ZERO]
 
 
 def _allocates(node: Node) -> bool:
