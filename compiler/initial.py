@@ -79,12 +79,15 @@ def _misspelt(name: str, scope: Scope) -> str | None:
 
 
 def sizes(initial: Initial) -> tuple[str, ...]:
-    """The sizes and constants that an initial value names: they are settled when the module is built."""
+    """The sizes and constants that an initial value names or runs along: they are settled when the module is built."""
+    names: set[str] = set()
     match initial:
         case Value(node):
-            scalars = tuple(scalar for inner in Graph((node,), {}) for scalar in inner.op.scalars())
+            inside = list(Graph((node,), {}))
+            scalars = tuple(scalar for inner in inside for scalar in inner.op.scalars())
+            names.update(axis for inner in inside for axis in inner.axes)
         case Normal(deviation):
             scalars = (deviation,)
         case Uniform(low, high):
             scalars = (low, high)
-    return tuple(sorted({name for scalar in scalars for name in scalar.symbols()}))
+    return tuple(sorted(names.union(*(scalar.symbols() for scalar in scalars))))

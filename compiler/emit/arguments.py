@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
+from .. import initial
 from ..errors import CompileError
 from ..formula import Formula
 from ..ops.arithmetic import FloorDivide, Modulo
@@ -196,6 +197,8 @@ def _values(names: frozenset[str], known: Mapping[str, int], constants: Mapping[
 
 
 def _missing(formula: Formula, axis: str) -> str:
-    carriers = [s.node for s in (*formula.parameters, *formula.buffers) if axis in s.node.axes]
-    carrier = f"{carriers[0].op} [{', '.join(carriers[0].axes)}]"
-    return f"the size of {axis} is missing, which {carrier} needs: pass sizes={{'{axis}': ...}}"
+    stored = (*formula.parameters, *formula.buffers)
+    readers = {f"{each.node.op} [{', '.join(each.node.axes)}]": each for each in stored}
+    needs = [name for name, each in readers.items() if axis in each.node.axes]
+    needs += [f"the initial value of {name}" for name, each in readers.items() if axis in initial.sizes(each.initial)]
+    return f"the size of {axis} is missing, which {needs[0]} needs: pass sizes={{'{axis}': ...}}"

@@ -149,13 +149,13 @@ def _filled(target: ast.expr, number: ast.expr) -> ast.expr:
 # -- constants -------------------------------------------------------------------------------------
 
 
-def reset_constants(held: Holdings) -> tuple[list[Function], dict[str, None]]:
-    """The methods that compute constants, and keep them exact when the module is moved or rounded.
+def reset_constants(held: Holdings) -> tuple[Function | None, dict[str, None]]:
+    """The method that computes constants; None if there are none.
 
-    Returns also the functions of the library that they call.
+    Returns also the functions of the library that it calls.
     """
     if not held.constants:
-        return [], {}
+        return None, {}
     body = Body(built_frame(held.references, held.fixed, pyast.name("device"), held.graph.names))
     body.compute(Graph(held.constants, {}).nodes())
     results = [body.tensor(node) for node in held.constants]
@@ -172,19 +172,30 @@ def reset_constants(held: Holdings) -> tuple[list[Function], dict[str, None]]:
         defaults=[ast.Constant(None)],
     )
     summary = "Compute what depends on sizes only: in float64, converted where it is used."
-    return [Function(signature, summary, lines), _apply(held.tensors[held.constants[0]])], body.helpers
+    return Function(signature, summary, lines), body.helpers
 
 
-def _apply(constant: str) -> Function:
-    """nn.Module's hook behind `to`, `half` and the like, which would round the constants."""
+def apply(held: Holdings) -> tuple[Function | None, dict[str, None]]:
+    """nn.Module's hook behind `to`, `half` and the like, which would round constants and lose imaginary parts.
+
+    None where a module holds neither. Returns also the functions of the library that it calls.
+    """
+    converted, called = pyast.name("fn"), dict[str, None]()
+    if any(node.type.kind is Kind.COMPLEX for node in held.tensors):
+        converted, called = pyast.call("by_parts", converted), {"by_parts": None}
+    if not called and not held.constants:
+        return None, {}
     signature = header(
         "_apply", [("self", None), ("fn", None), ("recurse", "bool")], "nn.Module", defaults=[ast.Constant(True)]
     )
-    moved = pyast.method(pyast.call("super"), "_apply", pyast.name("fn"), pyast.name("recurse"))
-    again = pyast.call("self.reset_constants", pyast.name(f"self.{constant}.device"))
+    moved = pyast.method(pyast.call("super"), "_apply", converted, pyast.name("recurse"))
+    if not held.constants:
+        return Function(signature, None, [Line(ast.Return(moved))]), called
+    device = pyast.name(f"self.{held.tensors[held.constants[0]]}.device")
+    again = pyast.call("self.reset_constants", device)
     lines = [
         Line(ast.Expr(moved)),
         Line(ast.Expr(again), ("half() and the like would round the constants: compute them where they are now",)),
         Line(ast.Return(pyast.name("self"))),
     ]
-    return Function(signature, None, lines)
+    return Function(signature, None, lines), called

@@ -20,7 +20,7 @@ from ..recurrence import Recurrence, Refusal, recurrence
 from ..report import Step
 from ..sizes import Poly
 from .again import whole_again
-from .construct import constructor, reset_constants, reset_parameters
+from .construct import apply, constructor, reset_constants, reset_parameters
 from .forward import check, forward
 from .holdings import Holdings, hold
 from .layout import Function, docstring, function
@@ -100,7 +100,9 @@ def emit(
         onward, called_on = whole_again(held, pieces, checks)
         called_later = called_later | called_on
     called_later = called_later | loops.helpers
-    methods = [constructor(held, sizes or {}), reset_parameters(held), *constants, checks]
+    conversion, called_there = apply(held)
+    called_later = called_later | called_there
+    methods = [constructor(held, sizes or {}), reset_parameters(held), constants, conversion, checks]
     methods += [*loops.functions, call, *onward]
     name = class_name(formula.name)
     body = [f"class {name}(nn.Module):", *docstring(_summary(formula), 4), *_annotations(held)]
@@ -109,8 +111,11 @@ def emit(
             body += ["", *function(method, 4)]
     helpers = with_callees(called | called_later, library)
     head = docstring(f"{formula.name}: a PyTorch module generated from its formula by attngraph.", 0)
-    if any("math." in line for line in body):
-        head += ["", "import math"]
+    standard = ["import math"] if any("math." in line for line in body) else []
+    if any("Callable[" in library[helper] for helper in helpers):
+        standard.append("from collections.abc import Callable")
+    if standard:
+        head += ["", *standard]
     head += ["", "import torch", "from torch import Tensor, nn", "", ""]
     for helper in helpers:
         head += [*library[helper].splitlines(), "", ""]

@@ -19,6 +19,8 @@ _FILES = (
     "halves.py",
     "polynomials.py",
     "transitions.py",
+    "complexes.py",
+    "lookups.py",
 )
 _AT_ONCE = "at_once.py"
 

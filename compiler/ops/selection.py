@@ -186,7 +186,7 @@ class Take(Layout):
             return taken if len(new) == 1 else _into(emitter, taken, dim, new)
         if alone and not table.type.batched:
             front = move(table.expression, table.type.axes, (self.axis, *rest))
-            rows = ast.Subscript(front, positions, ast.Load())
+            rows = ast.Call(emitter.helper("rows_at"), [front, positions], [])
             return move(rows, (*new, *rest), result.axes)
         # Shared axes or two batches: both get [..., rest, L, index] as broadcast views, then gather.
         lookup = emitter.align(Operand(positions, index.type), (*rest, *new))

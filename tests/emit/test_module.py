@@ -7,11 +7,14 @@ import inspect
 import linecache
 import pickle
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import attngraph
 from attngraph.compiler.loader import load_class
 
 from .formulas import GROUPED, KINDS, LINEAR, RETENTION, ROTATED, SOFTMAX, WINDOW, compiled, module, written
@@ -103,6 +106,45 @@ def test_constants_stay_exact_when_the_module_is_rounded() -> None:
     assert moved.frequency.device.type == "meta"
     back = moved.to_empty(device="cpu")
     torch.testing.assert_close(back.frequency, exact, rtol=1e-15, atol=0)
+
+
+SPECTRUM = """attention spectrum(x[N, C]) -> [N, C]:
+    where F = floor(N / 2) + 1
+    where C = floor(D / 2) + 1
+    param w[C] complex = rfft[D -> C](pos(D))
+    buffer b[C] complex = 2
+    return irfft[F -> N](rfft[N -> F](x) * w * b)
+"""
+"""A complex parameter and a complex buffer."""
+
+
+def test_complex_tensors_are_converted_with_the_real_ones() -> None:
+    built = attngraph.compile(SPECTRUM, sizes={"D": 5})
+    exact = torch.fft.rfft(torch.arange(5, dtype=torch.float64))
+    x = torch.randn(7, 3, dtype=torch.float64)
+    expected = torch.fft.irfft(torch.fft.rfft(x, dim=0) * exact * 2, n=7, dim=0)
+    kinds: list[tuple[Callable[[nn.Module], nn.Module], torch.dtype]] = [
+        (nn.Module.double, torch.complex128),
+        (lambda module: module.to(torch.float64), torch.complex128),
+        (nn.Module.half, torch.complex64),
+        (nn.Module.bfloat16, torch.complex64),
+        (lambda module: module.to(torch.bfloat16), torch.complex64),
+        (nn.Module.float, torch.complex64),
+    ]
+    for convert, dtype in kinds:
+        made: Any = convert(copy.deepcopy(built))
+        assert made.w.dtype == made.b.dtype == dtype
+        assert isinstance(made.w, nn.Parameter)
+        tolerance = 1e-6 if dtype == torch.complex128 else 1e-2  # it was drawn in single precision
+        torch.testing.assert_close(made.w.detach().to(torch.complex128), exact, rtol=tolerance, atol=tolerance)
+    made = copy.deepcopy(built).double()
+    made.load_state_dict({"w": exact, "b": torch.full_like(exact, 2)})
+    torch.testing.assert_close(made(x), expected, rtol=1e-12, atol=1e-12)
+    made(x).square().sum().backward()
+    assert made.float().w.grad.dtype == torch.complex64
+    moved = copy.deepcopy(made).to("meta")
+    assert moved.w.device.type == "meta"
+    assert moved.to_empty(device="cpu").w.dtype == torch.complex64
 
 
 def test_constants_of_the_constructor() -> None:

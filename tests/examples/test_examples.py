@@ -76,9 +76,6 @@ def _prepare(name: str, base: Base, consts: Mapping[str, int | float]) -> Call:
     sizes = example.sizes(base, axes)
     module = attngraph.compile(path, name=name, sizes=sizes, consts=consts).double()
     tensors = dict([*module.named_parameters(), *module.named_buffers()])
-    for tensor in tensors.values():  # `double` leaves complex tensors as they are
-        if tensor.is_complex():
-            tensor.data = tensor.data.to(torch.complex128)
     with torch.no_grad():
         for tensor in stored:
             own = tensors[tensor.name]

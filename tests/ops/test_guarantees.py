@@ -192,3 +192,35 @@ def test_a_place_beyond_the_end_is_refused(place: str) -> None:
     """Not counted from the end, as an index of torch would be."""
     text = f"attention f(x[N, D]) -> [D]:\n    return take[N](x, {place})\n"
     assert [each.code for each in attngraph.check(text).diagnostics] == ["AG314"]
+
+
+TABLES = ("table[L]", "table[L, D]", "table[N, L]", "table[L, N, D]")
+INDICES = ("index[N] int", "index[N, M] int", "index[L] int", "index[] int")
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["table given", "table stored"])
+@pytest.mark.parametrize("index", INDICES)
+@pytest.mark.parametrize("table", TABLES)
+def test_take_refuses_positions_outside(table: str, index: str, stored: bool) -> None:
+    """Behind the end and before the start, whatever of table and index has batch axes."""
+    sizes = {"L": 3, "D": 2, "N": 2, "M": 4}
+    axes, places = (re.findall(r"[A-Z]", text) for text in (table, index))
+    rest = [axis for axis in axes if axis != "L"]
+    new = [axis for axis in places if axis not in rest]
+    at = axes.index("L")
+    result = ", ".join([*rest[:at], *new, *rest[at:]])
+    inputs, declared = (index, f"    param {table}\n") if stored else (f"{table}, {index}", "")
+    text = f"attention taken({inputs}) -> [{result}]:\n{declared}    return take[L](table, index)\n"
+    module: Any = attngraph.compile(text, sizes={axis: sizes[axis] for axis in axes} if stored else {})
+    for batch, table_batch in (((), ()), ((5,), ()), ((), (5,)), ((5,), (5,))):
+        if stored and table_batch:
+            continue
+        values = module.table if stored else torch.randn(*table_batch, *(sizes[axis] for axis in axes))
+        given = () if stored else (values,)
+        chosen = torch.randint(0, 3, (*batch, *(sizes[axis] for axis in places)))
+        assert torch.isin(module(*given, chosen), values).all()
+        for wrong in (-1, 3):
+            outside = chosen.clone()
+            outside.view(-1)[-1] = wrong
+            with pytest.raises((IndexError, RuntimeError), match="out of"):
+                module(*given, outside)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import torch
 
 import attngraph
 
@@ -29,6 +30,39 @@ def test_facts_complete_sizes(sizes: Mapping[str, int]) -> None:
 def test_sizes_of_inputs_may_be_given() -> None:
     attngraph.compile(ROTATED, sizes={"H": 3, "D": 4, "N": 100})
     attngraph.compile(SOFTMAX, sizes={"D": 64})
+
+
+READ = """attention read(q[N, D]) -> [H, N, D]:
+    param scale[H] = 1 / sqrt(D)
+    return q * scale
+"""
+
+SUMMED = """attention summed(q[N, C], k[M, D]) -> [N, C]:
+    param w[C] = sum[D](pos(D) * pos(C))
+    return q * w * sum[M, D](k)
+"""
+
+DRAWN = """attention drawn(q[N, D], k[M, E]) -> [N, D]:
+    buffer w[D] = uniform(-1 / sqrt(E), 1 / sqrt(E))
+    return q * w * sum[M, E](k)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "axis", "carrier"),
+    [
+        (READ, {"H": 2}, "D", "parameter scale [H]"),
+        (SUMMED, {"C": 2}, "D", "parameter w [C]"),
+        (DRAWN, {"D": 2}, "E", "buffer w [D]"),
+    ],
+)
+def test_sizes_that_only_initial_values_read(text: str, given: dict[str, int], axis: str, carrier: str) -> None:
+    with pytest.raises(attngraph.CompileError) as caught:
+        attngraph.compile(text, sizes=given)
+    needed = f"the size of {axis} is missing, which the initial value of {carrier} needs"
+    assert needed in str(caught.value)
+    module = attngraph.compile(text, sizes={**given, axis: 3})
+    assert all(torch.isfinite(tensor).all() for tensor in module.state_dict().values())
 
 
 def test_constants_override_defaults() -> None:
