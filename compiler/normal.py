@@ -86,6 +86,10 @@ class Names:
         self.sizes[name] = size or self.sizes.get(axis) or Poly.symbol(axis)
         return name
 
+    def copy(self) -> Names:
+        """The same names, to which others may be added."""
+        return Names(set(self.taken), dict(self.sizes))
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -112,6 +116,13 @@ def normal_form(root: Node, builder: Builder, names: Names, policy: Policy) -> S
 def is_sum(node: Node) -> bool:
     """Whether a node sums over a product: the places where the order of evaluation matters."""
     return isinstance(node.op, Contraction | Sum | Mean) and node.type.kind is not Kind.BOOL
+
+
+def unmoved(node: Node) -> Node:
+    """The value whose axes a node renames or puts in another order."""
+    while isinstance(node.op, Rename | Reorder):
+        node = node.inputs[0]
+    return node
 
 
 class _Reader:

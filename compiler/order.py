@@ -96,8 +96,10 @@ def _together(form: SumProduct, common: list[Factor], setting: Setting) -> Itera
 
 
 def _request(term: Term, common: list[Factor], axes: tuple[str, ...], setting: Setting) -> Request:
+    factors = tuple(f for f in term.factors if f not in common)
+    leaves = frozenset(factor.node for factor in factors)
     return Request(
-        factors=tuple(f for f in term.factors if f not in common),
+        factors=factors,
         bound=term.bound,
         builder=setting.builder,
         facts=setting.facts,
@@ -107,6 +109,7 @@ def _request(term: Term, common: list[Factor], axes: tuple[str, ...], setting: S
         couples=setting.couples,
         product=partial(_multiply, axes, setting),
         size=setting.size,
+        work=partial(graph_cost, leaves=leaves, size=setting.size, absorbed=True),
     )
 
 
@@ -139,9 +142,7 @@ def written_cost(root: Node, form: SumProduct, size: Callable[[str], float]) -> 
     return graph_cost(root, frozenset(factor.node for term in form.terms for factor in term.factors), size)
 
 
-def graph_cost(
-    root: Node, leaves: frozenset[Node], size: Callable[[str], float], *, absorbed: bool = False
-) -> float:
+def graph_cost(root: Node, leaves: frozenset[Node], size: Callable[[str], float], *, absorbed: bool = False) -> float:
     """The cost of computing a node from some leaves. absorbed: count also what computes a factor as well as the sum."""
     total, seen, stack = 0.0, set(leaves), [root]
     while stack:

@@ -6,7 +6,7 @@ evaluated in the cheapest order; everything else stays as the text has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, prod
 
@@ -26,13 +26,13 @@ from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
 from .lowerings.rows import ROWS, Group, RowBlocks, groups, in_rows
 from .lowerings.states import Transitions
-from .normal import Names, Policy, SumProduct, is_sum, normal_form
+from .normal import Names, Policy, SumProduct, is_sum, normal_form, unmoved
 from .ops.arithmetic import Divide, Multiply, Negative
 from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
 from .ops.layout import Rename, Reorder
 from .ops.normalisations import Softmax
-from .ops.reductions import Sum
+from .ops.reductions import Mean, Sum
 from .order import BATCH, TRAFFIC, Setting, evaluate, graph_cost, written_cost
 from .render import sides, text
 from .report import Step
@@ -52,6 +52,8 @@ CALL = 8_000.0  # operations on numbers that a call of torch is worth: about 5 m
 TYPICAL_SEQUENCE, TYPICAL_SIZE = 4096.0, 64.0  # of a sequence and of other axes, where work with steps is compared
 SEQUENCE_SIZE = 2.0**20
 OTHER_SIZE = 48.0
+SHORT, LONG = 4.0, 1024.0  # what an axis of which no size is known may turn out to be
+FASTER = 64.0  # work that is less by this much is less at any such sizes: it grows less with the sequence
 
 
 @dataclass(frozen=True)
@@ -338,8 +340,27 @@ class _Planner:
         return chosen
 
     def _ordered(self, node: Node) -> tuple[Node, SumProduct]:
-        """The node in the cheapest order of evaluation; the node itself, if it is as cheap as any."""
-        form = normal_form(node, self.builder, self.names, Policy(self._opens, self._couples, self._range_of))
+        """The node in the cheapest order of evaluation; the node itself, if it is as cheap as any.
+
+        Which of two orders takes less work may rest on sizes that nobody has told, as the rank of `x @ a @ b`. Then
+        the order of the text stands: who writes two factors may know that the axis between them is short.
+        """
+        before = self.names.copy()
+        chosen, form = self._cheapest(node, self._opens)
+        if chosen is node or all(map(self._opens_at_once, form.opened[1:])):
+            return chosen, form
+        after, self.names = self.names, before
+        kept, kept_form = self._cheapest(node, self._opens_at_once)
+        factors = {unmoved(factor.node) for term in form.terms for factor in term.factors}
+        leaves = frozenset(factors.intersection(topological([chosen])))  # what an algorithm absorbs is computed there
+        if not self._never_more(chosen, kept, leaves):
+            return kept, kept_form
+        self.names = after
+        return chosen, form
+
+    def _cheapest(self, node: Node, opens: Callable[[Node], bool]) -> tuple[Node, SumProduct]:
+        """The cheapest evaluation of the normal form in which some nested sums are opened."""
+        form = normal_form(node, self.builder, self.names, Policy(opens, self._couples, self._range_of))
         if self._is_plain(form):
             return node, form
         setting = Setting(
@@ -355,6 +376,31 @@ class _Planner:
         if chosen.type.kind is not node.type.kind or cost >= written_cost(node, form, self._size):
             return node, form
         return chosen, form
+
+    def _opens_at_once(self, node: Node) -> bool:
+        """Whether opening a nested sum is right at any sizes: it couples, or is summed further as it is."""
+        return self._opens(node) and (
+            self._couples(node) or all(isinstance(user.op, Sum | Mean) for user in self.users.get(node, []))
+        )
+
+    def _never_more(self, chosen: Node, kept: Node, leaves: frozenset[Node]) -> bool:
+        """Whether one evaluation takes no more work than another one, also where an axis is short or long."""
+
+        def costs(size: Callable[[str], float]) -> list[float]:
+            return [graph_cost(made, leaves, size, absorbed=True) for made in (chosen, kept)]
+
+        less, more = costs(self._size)
+        if less > more or less * FASTER <= more:
+            return less <= more
+        nodes = topological([chosen, kept])
+        symbols = {symbol for node in nodes for axis in node.axes for symbol in self._extent(axis).symbols()}
+        unknown = sorted(symbols - self.sequence.names - self.formula.constants.keys())
+        for symbol in unknown:
+            for extreme in (SHORT, LONG):
+                less, more = costs(lambda axis, told={symbol: extreme}: self._at(axis, told))  # type: ignore[misc]
+                if less > more:
+                    return False
+        return True
 
     def _localised(self, node: Node, chosen: Node) -> Node | None:
         """The sum over blocks of queries and the keys that they see, where that is clearly cheaper."""
@@ -432,19 +478,27 @@ class _Planner:
     def _size(self, axis: str) -> float:
         """A representative size: facts are obeyed, sequence axes are long."""
         if axis not in self.sizes:
-            size = self.names.sizes.get(axis) or Poly.symbol(axis)
-            size = size if axis in self.formula.constants else self.formula.facts.canonical(size)
-            values: dict[str, float] = {}
-            for symbol in size.symbols():
-                if symbol in self.formula.constants:
-                    values[symbol] = max(1.0, float(self.formula.constants[symbol]))
-                else:
-                    values[symbol] = SEQUENCE_SIZE if symbol in self.sequence.names else OTHER_SIZE
-            try:
-                self.sizes[axis] = max(1.0, float(size.evaluate(values)))
-            except OverflowError:
-                self.sizes[axis] = float("inf")
+            self.sizes[axis] = self._at(axis, {})
         return self.sizes[axis]
+
+    def _extent(self, axis: str) -> Poly:
+        """The size of an axis, by what the facts say of it."""
+        size = self.names.sizes.get(axis) or Poly.symbol(axis)
+        return size if axis in self.formula.constants else self.formula.facts.canonical(size)
+
+    def _at(self, axis: str, told: Mapping[str, float]) -> float:
+        """A representative size where those of some symbols are told."""
+        size = self._extent(axis)
+        values: dict[str, float] = {}
+        for symbol in size.symbols():
+            if symbol in self.formula.constants:
+                values[symbol] = max(1.0, float(self.formula.constants[symbol]))
+            else:
+                values[symbol] = SEQUENCE_SIZE if symbol in self.sequence.names else told.get(symbol, OTHER_SIZE)
+        try:
+            return max(1.0, float(size.evaluate(values)))
+        except OverflowError:
+            return float("inf")
 
     def _reasons(self, chosen: Node, form: SumProduct) -> dict[str, str]:
         made = [new.op for new in topological([chosen]) if new not in self.users]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from .. import pyast
@@ -109,8 +110,7 @@ class _Scores:
 
 def match(request: Request) -> Node | str:
     """The fused attention that computes a sum over one softmax and other factors, or why there is none."""
-    factors, bound, builder, product = request.factors, request.bound, request.builder, request.product
-    facts, couples = request.facts, request.couples
+    factors, bound, builder, couples = request.factors, request.bound, request.builder, request.couples
     found = [f for f in factors if isinstance(f.node.op, Softmax) and not f.inverse and set(f.node.op.axes) <= bound]
     if len(found) != 1:
         return "there is not exactly one softmax among the factors"
@@ -137,19 +137,48 @@ def match(request: Request) -> Node | str:
     n = max(reversed(own), key=request.size)  # the others, as groups of heads, are batch axes
     if inner in {axis for factor in others for axis in factor.axes}:
         return "another factor has the axis that the scores contract"
-    values = [factor for factor in others if n not in factor.axes]
-    after = [factor for factor in others if n in factor.axes]
-    needed = {*softmax.node.axes, *(axis for factor in after for axis in factor.axes)}
-    value = product(values, bound - {m} - needed)
+    build = partial(_attention, request, softmax.node, scores, (left, right), (n, m, inner), others)
+    return min((build(inside) for inside in _insides(others, n, m)), key=request.work)
+
+
+def _insides(others: Sequence[Factor], query: str, key: str) -> list[list[Factor]]:
+    """Which factors the values may be the product of: those of the keys, or all that no query has a part in.
+
+    A factor without keys, as a matrix behind the values of each head, does as well behind the sum. Inside, it is there
+    at every key, and in what a step keeps of them; so it goes there only where that is less work, as for a few keys.
+    """
+    keyed = [factor for factor in others if key in factor.axes]
+    free = [factor for factor in others if query not in factor.axes]
+    return [keyed] if len(keyed) == len(free) else [keyed, free]
+
+
+def _attention(
+    request: Request,
+    softmax: Node,
+    scores: _Scores,
+    sides: tuple[Node, Node],
+    axes: tuple[str, str, str],
+    others: Sequence[Factor],
+    inside: list[Factor],
+) -> Node:
+    """The attention over values that are the product of some factors, and the others behind it."""
+    bound, builder, product, facts = request.bound, request.builder, request.product, request.facts
+    left, right = sides
+    n, m, inner = axes
+    op = softmax.op
+    assert isinstance(op, Softmax)
+    after = [factor for factor in others if factor not in inside]
+    needed = {*softmax.axes, *(axis for factor in after for axis in factor.axes)}
+    value = product(inside, bound - {m} - needed)
     if m not in value.axes:
         value = builder.make(Broadcast((m, *value.axes)), value)
-    every = dict.fromkeys(axis for axis in (*softmax.node.axes, *left.axes, *right.axes) if axis not in (n, m, inner))
+    every = dict.fromkeys(axis for axis in (*softmax.axes, *left.axes, *right.axes) if axis not in (n, m, inner))
     # heads that share keys and values come last, where torch's attention reads these without copies of them
     batch = tuple(sorted(every, key=lambda axis: axis not in right.axes and axis not in value.axes))
     outer = tuple(axis for axis in value.axes if axis != m and axis not in batch)
     near = None
     if "mask" in op.given and scores.bias is None:
-        near = local(softmax.node.inputs[1], n, m, inner, outer, batch, facts, request.constants)
+        near = local(softmax.inputs[1], n, m, inner, outer, batch, facts, request.constants)
     if near is not None:
         scale = builder.make(Literal(1.0))
         for kind, number in scores.numbers:
@@ -158,7 +187,7 @@ def match(request: Request) -> Node | str:
         return product([Factor(made), *after], bound - {m}) if after or bound - {m} else made
     given: list[tuple[str, Node]] = []
     causal = False
-    mask = softmax.node.inputs[1] if "mask" in op.given else None
+    mask = softmax.inputs[1] if "mask" in op.given else None
     if mask is not None:
         same = facts.equal(Poly.symbol(n), Poly.symbol(m)) is Truth.YES
         causal = same and scores.bias is None and lag_at_least(mask, n, m) == 0

@@ -19,6 +19,7 @@ class Request:
     couples: whether a value is itself as large as the map of two sequence axes.
     product: multiplies factors and sums axes that only they carry, in the cheapest order.
     size: the representative size of an axis; sequence axes are long.
+    work: what computing a value from the factors takes at representative sizes, in operations.
     """
 
     factors: tuple[Factor, ...]
@@ -31,3 +32,4 @@ class Request:
     couples: Callable[[Node], bool]
     product: Callable[[list[Factor], frozenset[str]], Node]
     size: Callable[[str], float]
+    work: Callable[[Node], float]
