@@ -18,7 +18,7 @@ from .facts.ratios import RULE, WHY, Shifted, shifted
 from .facts.updates import Declined
 from .formula import Formula
 from .graph import Graph, Node, topological
-from .lowerings import causal, polynomial, scales
+from .lowerings import causal, maximum, polynomial, scales
 from .lowerings.additive import SumOfPairs
 from .lowerings.batches import over_batch
 from .lowerings.fused import FusedSoftmax
@@ -32,7 +32,7 @@ from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
 from .ops.layout import Rename, Reorder
 from .ops.normalisations import Softmax
-from .ops.reductions import Mean, Sum
+from .ops.reductions import Max, Mean, Sum
 from .order import BATCH, TRAFFIC, Setting, evaluate, graph_cost, written_cost
 from .render import sides, text
 from .report import Step
@@ -312,6 +312,8 @@ class _Planner:
         """The node itself, or a cheaper evaluation of the same sum of products."""
         if isinstance(node.op, Scan):
             return self._scan(node, node.op)
+        if isinstance(node.op, Max) and self._couples(node.inputs[0]):
+            return self._maximum(node)
         if not is_sum(node) or node in self.settled:
             return node
         chosen, form = self._ordered(node)
@@ -338,6 +340,14 @@ class _Planner:
                     self.settled.add(made)
         self._record(node, chosen, self._reasons(chosen, form))
         return chosen
+
+    def _maximum(self, node: Node) -> Node:
+        """The maximum of a map over queries and keys, without the map where there is a way."""
+        found = maximum.match(node, self.builder, self.formula.facts)
+        if found is None:
+            return node
+        self._record(node, found.node, found.rules)
+        return found.node
 
     def _ordered(self, node: Node) -> tuple[Node, SumProduct]:
         """The node in the cheapest order of evaluation; the node itself, if it is as cheap as any.

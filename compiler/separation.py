@@ -5,20 +5,26 @@ Each is exact and states why it holds. What none of them takes apart stays a fac
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from .facts.ranges import Range
 from .graph import Builder, Node
+from .levels import earlier, exponent, is_running_maximum, total
 from .ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from .ops.functions import Abs, Cos, Exp, Log, Relu, Sin
-from .ops.layout import Rename
+from .ops.layout import Broadcast, Rename
 from .ops.leaves import Literal, Size
-from .ops.logic import Where
+from .ops.logic import Equal, Where
 from .ops.normalisations import L1Normalize, Softmax
 from .ops.pairs import Clamp, Maximum, Minimum
-from .ops.reductions import Sum
+from .ops.reductions import Max, Sum
 from .ops.selection import Take
+from .rules.chain import build_sum, terms
+from .structure import mask_of
+
+LOWEST = -1e30  # of a level, so that a difference of two is a number
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,10 @@ REASONS = {
     "sine of a sum": "sin(a + b) = sin(a)*cos(b) + cos(a)*sin(b)",
     "mask under an exponential": "exp(where(c, x, -inf)) is where(c, exp(x), 0)",
     "exponential of a logarithm": "exp(log(a) + b) = a * exp(b), where a is not negative",
+    "level of the largest": (
+        "exp(c[n] - c[m] + i[m] - s[n]) = exp(c[n] - t[n] - (c[m] - t[m])) * exp(i[m] - t[m]) * exp(t[n] - s[n]); with "
+        "t[n], the largest c[n] - c[m] + i[m] up to n, no exponent of a decay or of a key is above 0"
+    ),
     "mask as a factor": "where(c, x, 0) is x times the indicator of c",
     "known sign": "relu, abs and bounds leave a value alone that never crosses them",
     "normalised by a sum": "l1_normalize of values that are not negative divides them by their sum",
@@ -58,7 +68,8 @@ def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) ->
             return _without_shift(node, builder)
         case Exp():
             return (
-                _mask_under_exp(node, builder)
+                _below_a_maximum(node, builder)
+                or _mask_under_exp(node, builder)
                 or _exp_of_log(node, builder, range_of)
                 or _function_of_a_sum(node, builder)
                 or _exp_beside_a_decay(node, builder)
@@ -66,7 +77,7 @@ def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) ->
         case Cos() | Sin():
             return _function_of_a_sum(node, builder)
         case Where():
-            return _mask(node, builder)
+            return _below_a_maximum(node, builder) or _mask(node, builder)
     return None
 
 
@@ -168,6 +179,60 @@ def _exp_beside_a_decay(node: Node, builder: Builder) -> Apart | None:
         assert exponent is not None
         result = builder.make(Multiply(), result, builder.make(Exp(), exponent))
     return Apart(result, "exponential of a sum")
+
+
+def _below_a_maximum(node: Node, builder: Builder) -> Apart | None:
+    """exp of scores of keys under a level, less what the query has, and 0 for later keys; None if it is none.
+
+    exp(i[m]) and exp(-s[n]) by themselves overflow and vanish where exp(i[m] - s[n]) does not.
+    """
+    found = _causal_exponent(node, builder)
+    if found is None:
+        return None
+    condition, exponents, hides = found
+    pair = earlier(condition, hides=hides)
+    parts = exponent(exponents, *pair, builder) if pair is not None else None
+    if pair is None or parts is None or not parts.key or not any(pair[0] in term.axes for _, term in parts.query):
+        return None
+    n, m = pair
+    make = builder.make
+    known = next((i for i in parts.query if i[0] < 0 and is_running_maximum(i[1], parts, n, m, builder)), None)
+    if known is not None:
+        top, rest = known[1], parts.query - {known}
+    else:
+        rise = total(parts.level | parts.key | {(-s, make(Rename(n, m), t)) for s, t in parts.level}, builder)
+        if n not in rise.axes:
+            rise = make(Broadcast((n, *rise.axes)), rise)
+        branches = (rise, make(Literal(-math.inf)))
+        top = make(Max((m,)), make(Where(), condition, *(branches[::-1] if hides else branches)))
+        rest = parts.query | {(1, top)}
+    least = make(Literal(-math.inf))  # the score of every key so far
+    finite = make(Where(), make(Equal(), top, least), make(Literal(LOWEST)), top)
+    level = total(parts.level | {(-1, finite)}, builder)
+    decay = make(Exp(), make(Subtract(), level, make(Rename(n, m), level)))
+    branches = (decay, make(Literal(0.0)))
+    result = make(Where(), condition, *(branches[::-1] if hides else branches))
+    result = make(Multiply(), result, make(Exp(), total(parts.key | {(-1, make(Rename(n, m), finite))}, builder)))
+    if rest:
+        result = make(Multiply(), result, make(Exp(), total(rest, builder)))
+    return Apart(result, "level of the largest")
+
+
+def _causal_exponent(node: Node, builder: Builder) -> tuple[Node, Node, bool] | None:
+    """(c, x, whether c hides) where the node is `exp(where(c, x, -inf))`, with sums, or `where(c, exp(x), 0)`."""
+    if isinstance(node.op, Where):
+        condition, yes, no = node.inputs
+        for shown, hidden, hides in ((yes, no, False), (no, yes, True)):
+            if isinstance(shown.op, Exp) and isinstance(hidden.op, Literal) and hidden.op.value == 0:
+                return condition, shown.inputs[0], hides
+        return None
+    summands = terms(node.inputs[0])
+    masked = [(item, found) for item in summands if (found := mask_of(item[1])) is not None]
+    if len(masked) != 1 or masked[0][0][0] < 0:
+        return None
+    [(item, (shown, condition, hides))] = masked
+    others = [other for other in summands if other is not item]
+    return condition, build_sum(builder, [(1, shown), *others]), hides
 
 
 def _never_bounded(node: Node, range_of: Callable[[Node], Range]) -> Node | None:

@@ -33,8 +33,8 @@ COMPILER_LAYERS = (
         "structure", "types",
     ),
     (
-        "blocks", "elaborate", "facts", "initial", "inline", "library", "lints", "notices", "rewrite", "rules",
-        "scalars", "scope", "separation", "softmaxes",
+        "blocks", "elaborate", "facts", "initial", "inline", "levels", "library", "lints", "notices", "rewrite",
+        "rules", "scalars", "scope", "separation", "softmaxes",
     ),
     (
         "again", "associative", "facts.state", "growing", "lowerings", "nearby", "normal", "order", "recurrence",

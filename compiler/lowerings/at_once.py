@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .halves import pairs_by_halves
 from .polynomials import polynomial, with_ones, without_ones
+from .running import doubled
 from .tiles import pointwise
 from .transitions import applied, composed, scaled_rows, stacked, transition_products
 
@@ -194,6 +195,25 @@ def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
     state = carried(update.squeeze(-2), steps).unsqueeze(-2)
     out = torch.matmul(weight, v) + torch.exp(since_previous(c, end.squeeze(-2))) * state
     return in_rows(out, True, value.size(-2)).to(value.dtype)
+
+
+def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
+    """out[n] = max over m <= n of score[m] + gates[m + 1] + ... + gates[n], for [..., N] both.
+
+    By doubling in chunks, and from chunk to chunk, 2 ** 20 of them at most.
+    """
+    top, fall = torch.broadcast_tensors(score, gates)
+    length = top.size(-1)
+    top = in_chunks(top.unsqueeze(-1), chunk).squeeze(-1)
+    top, fall = doubled(top, in_chunks(fall.unsqueeze(-1), chunk).squeeze(-1))
+    ends, whole = top[..., -1], fall[..., -1]
+    group = torch.arange(ends.size(-1), device=ends.device)
+    for power in range(20):
+        rows, none = (group - 2**power).clamp(min=0), group < 2**power
+        ends = torch.maximum(ends, ends.index_select(-1, rows).masked_fill(none, -float("inf")) + whole)
+        whole = whole + whole.index_select(-1, rows).masked_fill(none, 0.0)
+    before = ends.index_select(-1, (group - 1).clamp(min=0)).masked_fill(group == 0, -float("inf"))
+    return torch.maximum(top, before.unsqueeze(-1) + fall).flatten(-2)[..., :length]
 
 
 def gated_prefix(value: Tensor, gates: Tensor, offset: int, chunk: int) -> Tensor:

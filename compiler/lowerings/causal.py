@@ -421,7 +421,7 @@ def _decay(
         if rate is not None:
             return "decayed_scan", rate
         level = gate_level(exponent, n, m, builder)
-        return ("gated_scan", _gates(level, n, builder)) if level is not None else None
+        return ("gated_scan", gates_of(level, n, builder)) if level is not None else None
     if isinstance(node.op, Power):
         base, exponent = node.inputs
         times = lag_coefficient(exponent, n, m, builder)
@@ -432,35 +432,29 @@ def _decay(
     return None
 
 
-def _gates(level: Node, axis: str, builder: Builder) -> Node:
+def gates_of(level: Node, axis: str, builder: Builder) -> Node:
     """What a level, as a running sum of logarithms of gates, rises by at each position; at the first position anything.
 
     A level grows with the sequence, and differences of large numbers have few digits left. Where it is made of running
-    sums, its rises are what is summed.
+    sums, its rises are what is summed; only of what is none, as of a running maximum, two neighbours are subtracted.
     """
-    found = _rises(level, axis, builder)
-    return found or builder.make(Subtract(), level, builder.make(Shift(axis, Poly.constant(1)), level))
-
-
-def _rises(level: Node, axis: str, builder: Builder) -> Node | None:
-    """The rises of a level without a difference of levels."""
+    make = builder.make
     if axis not in level.axes:
-        return builder.make(Literal(0.0))
+        return make(Literal(0.0))
     match level.op:
         case CumulativeSum(along) if along == axis and level.inputs[0].type.kind is not Kind.BOOL:
             return level.inputs[0]
         case Position():
-            return builder.make(Literal(1.0))
+            return make(Literal(1.0))
+        case Rename(source, target) if target == axis:
+            return make(level.op, _at(gates_of(level.inputs[0], source, builder), source, builder))
         case Add() | Subtract() | Negative():
-            operands = [_rises(operand, axis, builder) for operand in level.inputs]
-        case Multiply() | Divide() if sum(axis in operand.axes for operand in level.inputs) == 1:
-            if isinstance(level.op, Divide) and axis in level.inputs[1].axes:
-                return None
-            operands = [_rises(o, axis, builder) if axis in o.axes else o for o in level.inputs]
-        case _:
-            return None
-    known = [operand for operand in operands if operand is not None]
-    return builder.make(level.op, *known) if len(known) == len(operands) else None
+            return make(level.op, *(gates_of(operand, axis, builder) for operand in level.inputs))
+        case Multiply() if sum(axis in operand.axes for operand in level.inputs) == 1:
+            return make(level.op, *(gates_of(o, axis, builder) if axis in o.axes else o for o in level.inputs))
+        case Divide() if axis not in level.inputs[1].axes:
+            return make(level.op, gates_of(level.inputs[0], axis, builder), level.inputs[1])
+    return make(Subtract(), level, make(Shift(axis, Poly.constant(1)), level))
 
 
 def _is(node: Node, value: float) -> bool:

@@ -17,6 +17,7 @@ _FILES = (
     "flash_linear.py",
     "tiles.py",
     "halves.py",
+    "running.py",
     "polynomials.py",
     "transitions.py",
     "complexes.py",

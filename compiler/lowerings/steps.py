@@ -23,6 +23,7 @@ from .kernels import (
     prefix_chunks,
 )
 from .polynomials import choices_and_weights, count_of_choices, monomials, polynomial_chunks, with_ones, without_ones
+from .running import running_maximum
 from .transitions import state_groups, transition_feedback_chunks, transition_scan_chunks
 
 
@@ -436,6 +437,16 @@ def running_max_from(x: Tensor, top: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     out = torch.cummax(x, dim)[0]
     out = out if is_new(top) else torch.maximum(out, top)
     return out, out.narrow(dim, -1, 1)
+
+
+def running_maximum_from(score: Tensor, gates: Tensor, top: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """`running_maximum` of a piece, and its last element."""
+    if not is_new(top):  # as one more score of the first position
+        first = torch.maximum(score.narrow(-1, 0, 1), top + gates.narrow(-1, 0, 1))
+        later = score.narrow(-1, 1, score.size(-1) - 1)
+        score = torch.cat([first, later.expand(first.shape[:-1] + later.shape[-1:])], -1)
+    out = running_maximum(score, gates, chunk)
+    return out, out.narrow(-1, -1, 1)
 
 
 def running_min_from(x: Tensor, bottom: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -275,6 +275,7 @@ EXAMPLES: dict[str, Example] = {
     "pavlovian_attention_causal": Example(linear.pavlovian_attention_causal, SELF),
     "retention": Example(linear.retention, SELF),
     "lightning_attention": Example(linear.lightning_attention, SELF, draws={"slope": positive}),
+    "mlstm": Example(linear.mlstm, SELF),
     "tnl_attention": Example(
         linear.tnl_attention, {"E": "D", "C": lambda s: s["H"] * s["D"], "C2": "C"}, draws={"slope": positive},
         bases=(Base({"D": 2}, 1), PRIMES, EQUAL, LONG),

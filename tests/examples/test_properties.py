@@ -95,7 +95,7 @@ def test_columns_of_the_dependency_sum_to_the_message() -> None:
 # -- causality ---------------------------------------------------------------------------------------------
 
 CAUSAL = (
-    "lightning_attention", "tnl_attention", "sigmoid_attention_causal",
+    "lightning_attention", "mlstm", "tnl_attention", "sigmoid_attention_causal",
     "sigmoid_attention_position_normalised", "taylor_attention", "taylor_attention_appendix",
     "nonapprox_attention", "fixed_qk_attention", "static_emb_qk_attention", "bam_attention",
     "bam_attention_shared_kv", "moa_attention", "sliding_window_attention", "varlen_causal_attention",
@@ -402,7 +402,7 @@ def test_a_query_of_zeros_gives_nan_as_released() -> None:
     assert build("nala_attention").float()(q, k, v).isnan().all()
 
 
-@pytest.mark.parametrize("name", ["lightning_attention", "selective_ssm", "aaren", "nonapprox_attention"])
+@pytest.mark.parametrize("name", ["lightning_attention", "selective_ssm", "mlstm", "aaren", "nonapprox_attention"])
 def test_long_sequences_stay_finite_in_single_precision(name: str) -> None:
     """Decays and prefixes are taken relative to each other: e^(c[n]) and e^(-c[m]) would overflow apart."""
     length = 600
@@ -413,6 +413,9 @@ def test_long_sequences_stay_finite_in_single_precision(name: str) -> None:
         u, b, c = torch.randn(3, length, 2)
         inputs = (u, torch.ones(length, 2), b, c)
         parameters = {"a": torch.full((2, 2), -3.0), "d": torch.ones(2)}
+    elif name == "mlstm":
+        i = 100 * torch.randn(1, length).clamp(min=-0.5)
+        inputs, parameters = (*torch.randn(3, 1, length, 4).abs(), i, 20 * torch.randn(1, length)), {}
     elif name == "aaren":
         inputs = (50 * torch.randn(1, length, 4), torch.randn(1, length, 2))
         parameters = {"query": torch.full((1, 4), 20.0)}

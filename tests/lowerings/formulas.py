@@ -41,6 +41,7 @@ KERNELS = (
     "causal_scan",
     "decayed_scan",
     "gated_scan",
+    "running_maximum",
     "feature_gated_scan",
     "gated_prefix",
     "polynomial_scan",
@@ -575,6 +576,119 @@ PREFIXES = (
     ),
 )
 
+LEVELS = (
+    # exponentials of scores of keys under a level, less the largest of them or less something else of the query
+    Case(
+        "mlstm",
+        formula(
+            "mlstm",
+            HEADS + ", i[H, M], f[H, N]",
+            "where M = N",
+            "c = cumsum[N](logsigmoid(f))",
+            "level = where(pos(N) >= pos(M), c - c[N -> M] + i, -inf)",
+            "top = max[M](level)",
+            "weights = (q @ k^T / sqrt(D)) * exp(level - top)",
+            "return (weights / max(abs(sum[M](weights)), exp(-top))) @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("running_maximum", "gated_scan", "gated_scan"),
+    ),
+    Case(
+        "level_less_a_shift_of_the_query",
+        formula(
+            "shifted",
+            PLAIN + ", i[M], g[M], s[N]",
+            "where M = N",
+            "sequence N",
+            "c = cumsum[M](g)",
+            "return ((q @ k^T) * where(pos(M) > pos(N), 0, exp(i - s - c + c[M -> N]))) @ v",
+        ),
+        "O(N)",
+        ("running_maximum", "gated_scan"),
+        negative=("g",),
+    ),
+    Case(
+        "level_of_no_gates",
+        formula(
+            "no_gates",
+            PLAIN + ", i[M]",
+            "where M = N",
+            "sequence N",
+            "s = where(pos(N) >= pos(M), i, -inf)",
+            "return ((q @ k^T) * exp(s - max[M](s))) @ v",
+        ),
+        "O(N)",
+        ("gated_scan",),
+    ),
+    Case(
+        "level_below_a_cummax",
+        formula(
+            "below_a_cummax",
+            PLAIN + ", i[M]",
+            "where M = N",
+            "sequence N",
+            "return ((q @ k^T) * where(pos(N) >= pos(M), exp(i - cummax[M](i)[M -> N]), 0)) @ v",
+        ),
+        "O(N)",
+        ("gated_scan",),
+    ),
+    Case(
+        "level_of_lags",
+        formula(
+            "of_lags",
+            HEADS + ", i[H, M], slope[H]",
+            "where M = N",
+            "sequence N",
+            "s = where(pos(N) >= pos(M), i - slope * (pos(N) - pos(M)), -inf)",
+            "w = (q @ k^T) * exp(s - max[M](s))",
+            "return w @ v",
+            result="[H, N, E]",
+        ),
+        "O(N)",
+        ("running_maximum", "gated_scan"),
+        positive=("slope",),
+    ),
+    Case(
+        "level_of_every_element",
+        formula(
+            "of_elements",
+            "k[M, E], v[M, E], g[N, E]",
+            "where M = N",
+            "sequence N",
+            "c = cumsum[N](g)",
+            "s = where(pos(N) >= pos(M), c - c[N -> M] + k, -inf)",
+            "w = exp(s - max[M](s))",
+            "return sum[M](w * v) / sqrt(sum[M](w))",
+        ),
+        "O(N)",
+        ("running_maximum", "gated_prefix", "gated_prefix"),
+        negative=("g",),
+    ),
+    Case(
+        "largest_so_far",
+        formula(
+            "largest",
+            "i[H, M], g[H, N], b[N]",
+            "where M = N",
+            "sequence N",
+            "c = cumsum[N](g)",
+            "return max[M](where(pos(M) > pos(N), -inf, b + 2 * (c - c[N -> M]) - i))",
+            result="[H, N]",
+        ),
+        "O(N)",
+        ("running_maximum",),
+        negative=("g",),
+    ),
+    Case(
+        "largest_of_a_sum",
+        formula("of_a_sum", "a[N, D], b[M, D], u[M]", "sequence N, M", "return max[M](a - b + u)", result="[N, D]"),
+        "O(N + M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+)
+
 LOCAL = (
     Case(
         "sliding",
@@ -976,4 +1090,4 @@ RECURRENCES = (
     ),
 )
 
-CASES = (*LINEAR, *SIGNS, *SCANS, *RECURRENCES, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS, *FUSED)
+CASES = (*LINEAR, *SIGNS, *SCANS, *RECURRENCES, *POLYNOMIALS, *PREFIXES, *LEVELS, *LOCAL, *TRANSFORMS, *FUSED)

@@ -271,6 +271,73 @@ DECAYS = (
     ),
 )
 
+LEVELS = (
+    _miss(
+        "level_of_strictly_earlier_keys",  # the running maximum has one key more
+        PLAIN + ", i[M], g[N], s[N]",
+        "where M = N",
+        "sequence N",
+        "c = cumsum[N](g)",
+        "return ((q @ k^T) * exp(where(pos(N) > pos(M), c - c[N -> M] + i, -inf) - s)) @ v",
+        order="O(N^2)",
+        negative=("g",),
+    ),
+    _miss(
+        "level_and_a_score_of_both",
+        PLAIN + ", i[M], g[N]",
+        "where M = N",
+        "c = cumsum[N](g)",
+        "s = where(pos(N) >= pos(M), c - c[N -> M] + i + q @ k^T, -inf)",
+        "w = exp(s - max[M](s)) * i",
+        "return w @ v",
+        order="O(N^2)",
+        negative=("g",),
+    ),
+    _miss(
+        "level_twice_behind",
+        PLAIN + ", i[M], g[N]",
+        "where M = N",
+        "sequence N",
+        "c = cumsum[N](g)",
+        "s = where(pos(N) >= pos(M), c - 2 * c[N -> M] + i, -inf)",
+        "return ((q @ k^T) * exp(s - max[M](s))) @ v",
+        order="O(N)",
+        ops=("gated_scan",),  # no gates: c is of the query, and i - 2c of the key, so the maximum is a cummax
+        negative=("g",),
+    ),
+    _miss(
+        "largest_within_a_band",
+        "i[M], g[N]",
+        "where M = N",
+        "sequence N",
+        "c = cumsum[N](g)",
+        "s = where(pos(N) >= pos(M) and pos(N) <= pos(M) + 3, c - c[N -> M] + i, -inf)",
+        "return max[M](s)",
+        order="O(N^2)",
+        result="[N]",
+        negative=("g",),
+    ),
+    _miss(
+        "largest_of_a_product",
+        "a[N, D], b[M, D]",
+        "return max[M](a * b)",
+        order="O(N*M)",
+        written="O(N*M)",
+        result="[N, D]",
+        tied=False,
+    ),
+    _miss(
+        "largest_so_far_of_another_length",
+        "i[M], g[N]",
+        "sequence N, M",
+        "return max[M](where(pos(N) >= pos(M), i + g, -inf))",
+        order="O(N*M)",
+        written="O(N*M)",
+        result="[N]",
+        tied=False,
+    ),
+)
+
 SOFTMAXES = (
     _miss(
         "key_scores_seen_ahead",
@@ -365,4 +432,4 @@ TRANSFORMS = (
     ),
 )
 
-MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *SOFTMAXES, *LOCAL, *TRANSFORMS)
+MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *LEVELS, *SOFTMAXES, *LOCAL, *TRANSFORMS)

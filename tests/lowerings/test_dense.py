@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .formulas import CASES, LINEAR, LOCAL, POLYNOMIALS, PREFIXES, RECURRENCES, SCANS, SIGNS, TRANSFORMS, Case
+from .formulas import CASES, LEVELS, LINEAR, LOCAL, POLYNOMIALS, PREFIXES, RECURRENCES, SCANS, SIGNS, TRANSFORMS, Case
 from .harness import all_sizes, checked, close, draw, fixed, kernels, pair, parts, same_values_and_gradients
 
 LENGTHS = (1, 2, 63, 64, 65, 130)
@@ -67,7 +67,7 @@ def test_precision(case: Case, dtype: torch.dtype, tolerance: float) -> None:
     close(actual.double(), expected, tolerance, "value")
 
 
-LINEAR_PLANS = (*LINEAR, *SIGNS, *SCANS, *RECURRENCES, *POLYNOMIALS, *PREFIXES, *LOCAL, *TRANSFORMS)
+LINEAR_PLANS = (*LINEAR, *SIGNS, *SCANS, *RECURRENCES, *POLYNOMIALS, *PREFIXES, *LEVELS, *LOCAL, *TRANSFORMS)
 
 
 @pytest.mark.parametrize("case", LINEAR_PLANS, ids=str)

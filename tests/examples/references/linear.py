@@ -294,6 +294,23 @@ def nala_cos_attention(
     return (left @ (right.mT @ v)) / (left @ right.sum(-2)[..., None] + eps)
 
 
+def mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Tensor:
+    """The recurrent form, with its stabiliser: token by token a memory, what normalises it, and their level."""
+    memory = torch.zeros_like(k[..., 0, :, None] * v[..., 0, None, :])
+    total, level = torch.zeros_like(k[..., 0, :]), torch.full_like(i[..., 0], -math.inf)
+    out = []
+    for n in range(q.shape[-2]):
+        fallen = level + torch.nn.functional.logsigmoid(f[..., n])
+        level = torch.maximum(fallen, i[..., n])
+        forget, admit = (torch.exp(gate - level)[..., None] for gate in (fallen, i[..., n]))
+        key = admit * k[..., n, :] / math.sqrt(k.shape[-1])
+        memory = forget[..., None] * memory + key[..., None] * v[..., n, None, :]
+        total = forget * total + key
+        scale = torch.maximum((q[..., n, :] * total).sum(-1).abs(), torch.exp(-level))
+        out.append((q[..., n, None, :] @ memory)[..., 0, :] / scale[..., None])
+    return torch.stack(out, -2)
+
+
 def selective_ssm(u: Tensor, delta: Tensor, b: Tensor, c: Tensor, *, a: Tensor, d: Tensor) -> Tensor:
     """h <- exp(delta a) h + delta u b, y = h c + d u, over [..., F, S]."""
     state = torch.zeros_like(u[..., 0, :, None] * a)

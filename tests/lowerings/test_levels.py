@@ -1,0 +1,55 @@
+"""Exponentials less the largest of them: as far as the text goes without overflow, the plan does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .formulas import LEVELS, Case
+from .harness import close, pair
+
+[MLSTM] = [case for case in LEVELS if case.name == "mlstm"]
+
+
+def _gates(case: Case, i: torch.Tensor, f: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    random = torch.Generator().manual_seed(2)
+    q, k, v = torch.randn(3, 2, i.size(-1), 4, generator=random, dtype=torch.float64)
+    q, k = q.abs(), k.abs()  # no sum of weights cancels
+    return q, k, v, i.expand(2, -1).contiguous(), f.expand(2, -1).contiguous()
+
+
+@pytest.mark.parametrize("piece", [1, 50, 200])
+def test_what_exponentials_alone_would_overflow(piece: int) -> None:
+    """Input gates of exp(+-300), forget gates from almost 0 to almost 1; whole, and in single precision by pieces."""
+    positions = torch.arange(200, dtype=torch.float64)
+    i, f = 300 * torch.sin(positions), 40 * torch.cos(positions / 7) - 10
+    inputs = _gates(MLSTM, i, f)
+    both = pair(MLSTM.text)
+    expected = both.dense(*inputs)
+    close(both.planned(*inputs), expected, 1e-9, "double precision")
+    module = both.planned.float()
+    state, rows = module.init_state(), []  # type: ignore[operator]
+    for start in range(0, 200, piece):
+        part = [x[:, start : start + piece].float() for x in inputs]
+        row, state = module.step(state, *part)  # type: ignore[operator]
+        rows.append(row)
+    close(torch.cat(rows, -2).double(), expected, 2e-4, "single precision")
+
+
+def test_the_error_does_not_grow_with_the_level() -> None:
+    """Forget gates of exp(-40) for a thousand positions, and weak ones behind: the level is at -40000."""
+    strong = torch.arange(1200) < 1000
+    f = torch.where(strong, -40.0, 4.0).double()
+    inputs = _gates(MLSTM, torch.zeros(1200, dtype=torch.float64), f)
+    both = pair(MLSTM.text)
+    expected = both.dense(*inputs)
+    close(both.planned.float()(*(x.float() for x in inputs)).double(), expected, 2e-5, "single precision")
+
+
+def test_keys_that_are_switched_off_leave_no_trace() -> None:
+    """Scores of -inf: rows that see no other keys are no numbers in the text, and no other row may become so."""
+    i = torch.zeros(90, dtype=torch.float64)
+    i[:70] = -torch.inf
+    inputs = _gates(MLSTM, i, torch.ones(90, dtype=torch.float64))
+    both = pair(MLSTM.text)
+    close(both.planned(*inputs)[:, 70:], both.dense(*inputs)[:, 70:], 1e-10, "rows that see a key")
