@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check lint types examples docs bench performance sweep clean
+.PHONY: help install demo test check lint types examples docs bench performance growth sweep clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(STAMP)  ## speed and memory against the named baselines
 
 performance: $(STAMP)  ## measure, and put the tables and the picture into docs/performance.md; wants a quiet machine
 	$(PY) -m benchmarks --lengths 256,1024,2048 --threads 1 --seconds 0.2 --large --page docs/performance.md
+
+growth: $(STAMP)  ## time and memory of every example at N, 2N, 4N, 8N, into docs/growth.md; wants a quiet machine
+	$(PY) -m benchmarks.growth --page docs/growth.md
 
 sweep: $(STAMP)  ## every example on every target; about an hour
 	$(PY) -m tests.targets.sweep

@@ -19,3 +19,8 @@ def _by_formula() -> dict[str, Path]:
 def find(name: str) -> Path:
     """The file that holds the example formula of this name. Errors: KeyError if there is none."""
     return _by_formula()[name]
+
+
+def names() -> tuple[str, ...]:
+    """Every example formula, sorted."""
+    return tuple(sorted(_by_formula()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ def markdown(data: dict[str, Any], speeds: Sequence[str] = ()) -> str:
     """Tables of a run: every formula and mode, calls, targets. speeds: lines on how fast formulas are checked."""
     machine, settings = data["machine"], data["settings"]
     lines = [
-        f"Measured on {data['date'][:10]}: {machine['device']}, {machine['cores']} cores, {machine['system']}; "
-        f"torch {machine['torch']}, Python {machine['python']}; {settings['dtype']}, B = {settings['batch']}, "
+        f"Measured on {data['date'][:10]}: {place(machine)}; {settings['dtype']}, B = {settings['batch']}, "
         f"H = {settings['heads']}, D = E = {settings['width']}, "
         f"{'processor time' if settings['clock'] == 'processor' else 'elapsed time'}.",
         "",
@@ -37,6 +36,14 @@ def markdown(data: dict[str, Any], speeds: Sequence[str] = ()) -> str:
         verdict = "met" if each["met"] else "**missed**"
         lines.append(f"| {each['what']} | {each['value']:.2f} {each['unit']} | {each['limit']:g} | {verdict} |")
     return "\n".join(lines)
+
+
+def place(machine: Mapping[str, Any]) -> str:
+    """Where numbers are from, as one phrase."""
+    return (
+        f"{machine['device']}, {machine['cores']} cores, {machine['system']}; "
+        f"torch {machine['torch']}, Python {machine['python']}"
+    )
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -132,11 +132,11 @@ def verdict_table(found: Sequence[Verdict]) -> str:
 # -- files ------------------------------------------------------------------------------------------------------
 
 
-def machine(settings: Settings) -> dict[str, Any]:
+def machine(device: torch.device) -> dict[str, Any]:
     """Where the numbers are from."""
-    cuda = settings.device.type == "cuda"
+    cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(settings.device) if cuda else _processor(),
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -164,7 +164,7 @@ def record(
     return {
         "format": FORMAT,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": machine(settings),
+        "machine": machine(settings.device),
         "settings": {
             "lengths": list(settings.lengths),
             "batch": sizes.batch,

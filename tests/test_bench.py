@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import attngraph
 from benchmarks import __main__ as bench
-from benchmarks import baselines, measure, page, results, runner, suite
+from benchmarks import baselines, examples, growth, measure, page, results, runner, suite
 from benchmarks.measure import Clock, Stopwatch, Timing
 
 CPU = torch.device("cpu")
@@ -358,3 +359,24 @@ def test_targets_compare_like_with_like() -> None:
     verdicts = list(results.verdicts(found, [runner.Overhead("f", 30.0, 18.0, 12.0)]))
     assert [(each.value, each.met) for each in verdicts] == [(1.5, False), (0.5, True), (12.0, False)]
     assert verdicts[0].what == "f, forward, N = 64, 1 thread: attngraph over by hand"
+
+
+def test_growth_by_the_clock_has_every_field_and_marks_what_grows_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quadratic text whose plan is taken away does not fit the claim of the plan."""
+    written = tmp_path / "growth.md"
+    written.write_text(f"before\n{page.BEGIN}\n{page.END}\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(growth, "LAST", 128)
+    options = ("--only", "softmax_attention", "--seconds", "0.001", "--output", str(tmp_path), "--page", str(written))
+    growth.main(options)  # the clock of a few calls says nothing: no exit code is expected
+    data = json.loads((tmp_path / "growth.json").read_text(encoding="utf-8"))
+    assert all(len(each["sizes"]) == len(each["seconds"]) == len(each["bytes"]) == 4 for each in data["formulas"])
+    assert all(each["formula"] in written.read_text(encoding="utf-8") for each in data["formulas"])
+    assert "causal_softmax_attention" in capsys.readouterr().out
+    (report,) = (attngraph.load(examples.find("linear_attention"), "linear_attention").report,)
+    assert report.formula is not None
+    literal = replace(report, plan=report.formula.graph)
+    found = growth.grown(literal, Clock(0.0, 1, 1))
+    assert found.memory[0] > growth.BYTES_SLACK * found.memory[1]
+    assert not found.fits

@@ -6,9 +6,8 @@ says, if that knows it, and as many as it reads and writes elements; what is ali
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import log
 from typing import Any
 
 import pytest
@@ -19,35 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from attngraph.compiler.emit.arguments import constructor_arguments
-from attngraph.compiler.emit.settle import plan_sizes
-from attngraph.compiler.errors import CompileError
-from attngraph.compiler.example import example_inputs
 from attngraph.compiler.facts.cost import Sequence
-from attngraph.compiler.module import compile as build
 from attngraph.compiler.report import Report
-from attngraph.compiler.sizes import Growth
+from benchmarks.lengths import HELD, at, ratio
 from tests.facts.probes import NAMES, example
 
 #: Lengths of all sequence axes. A plan that goes chunk by chunk is dense up to one chunk.
 SHORT, LONG = (16, 32, 64, 128), (100, 200, 400, 800)
 FEW = 4  # queries of a block
-SIZES: Mapping[str, Mapping[str, int]] = {
-    "contmix": {"G": 1},
-    "gated_cnn": {"Cc": 2, "F": 6},
-    "gated_convolution": {"Cc": 2, "F": 6},
-    "partial_convolution": {"Cc": 2, "F": 6},
-    "mote_gates": {"J": 8},
-    "mixture_of_tunable_experts": {"J": 8},
-    "sparsifiner_attention": {"R": 16},
-    "sparsifiner_scores": {"R": 16},
-}
-#: Groups that are shorter than the sequence.
-CONSTANTS: Mapping[str, Mapping[str, int]] = {
-    "s2_attention": {"group": 16},
-    "sf_attention": {"group": 16},
-    "davit_window_attention": {"W": 4},
-}
 SPARSE = ("prune_leaf_tokens", "sparsifiner_attention", "sparsifiner_scores")  # keep many of the tokens that there are
 SLACK = 1.15
 
@@ -94,75 +72,21 @@ class Run:
 
 def run(report: Report, length: int) -> Run:
     """One call with every free sequence axis near a length, and as few of everything else as the formula allows."""
-    formula, plan = report.formula, report.plan
-    assert formula is not None
-    assert plan is not None
-    sequence = Sequence(formula)
-    sizes, constants = near(report, sequence, length)
-    inputs = example_inputs(formula, sizes, constants)
-    module = build(
-        formula, plan, sizes={axis: sizes[axis] for axis in sizes if axis in formula.fixed}, consts=constants
-    )
-    scope = type(module).forward.__globals__
+    call = at(report, length)
+    scope = type(call.module).forward.__globals__
     if "rows_of_block" in scope:  # a block of queries is shorter than the lengths that are counted
         scope["rows_of_block"] = lambda x: FEW
     with torch.no_grad():
-        module(*inputs)  # what is made once and kept
+        call.module(*call.inputs)  # what is made once and kept
         with Meter() as meter:
-            module(*inputs)
-    found = dict(sizes)
-    for node, tensor in zip(formula.inputs, inputs, strict=True):
-        found.update(zip(node.axes, tensor.shape[tensor.dim() - len(node.axes) :], strict=True))
-    return Run(meter.steps, meter.peak, {name: found[name] for name in sequence.names})
-
-
-def near(report: Report, sequence: Sequence, length: int) -> tuple[dict[str, int], dict[str, int | float]]:
-    """Sizes and constants at the first length from this one on that the facts of the formula allow."""
-    formula = report.formula
-    assert formula is not None
-    settled = plan_sizes(formula)
-    both = max(sum(axis in sequence.names for axis in node.axes) for node in formula.inputs) > 1
-    for candidate in range(round(2.5 * length**0.5) if both else length, 2 * length + 64):
-        known = {axis: candidate for axis in (*formula.fixed, *formula.bound) if axis in sequence.names}
-        known |= SIZES.get(report.name, {})
-        for relation in formula.relations:
-            axis = relation.left.as_symbol()
-            if relation.relation == "=" and axis in settled.given and relation.right.symbols() <= known.keys():
-                known.setdefault(axis, int(relation.right.evaluate(known)))
-        for axis in settled.given:
-            if axis not in formula.derived:
-                known.setdefault(axis, 4)
-        try:
-            return constructor_arguments(formula, settled, known, CONSTANTS.get(report.name))
-        except CompileError:
-            continue
-    raise AssertionError(f"{report.name}: no sizes near {length}")
+            call.module(*call.inputs)
+    return Run(meter.steps, meter.peak, call.sizes)
 
 
 def lengths(report: Report) -> tuple[int, ...]:
     assert report.formula is not None
     assert report.compiled is not None
     return LONG if Sequence(report.formula).is_linear(report.compiled.time) or report.name in SPARSE else SHORT
-
-
-def ratio(order: Iterable[Growth], before: Mapping[str, int], after: Mapping[str, int]) -> float:
-    """By how much a claimed order grows between two sizes; 1 if it does not."""
-
-    def value(term: Growth, sizes: Mapping[str, int]) -> float:
-        total = 1.0
-        for name, (power, logarithms) in term:
-            total *= sizes[name] ** power * log(sizes[name]) ** logarithms
-        return total
-
-    return max([1.0, *(value(term, after) / value(term, before) for term in order)])
-
-
-#: Memory that is more than the plan says, because torch's operation holds more than it has to.
-HELD = {
-    "gqa_attention": "a mask of the call is turned into numbers, [N, M], which the plan counts as given",
-    "masked_attention": "the same",
-    "karat_full": "a parameter over pairs of positions is laid out anew for a product of matrices",
-}
 
 
 @pytest.mark.parametrize("name", NAMES)
