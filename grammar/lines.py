@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lark import Token
+
 from .ast import Comments
 from .diagnostics import Diagnostic, Label
 from .names import LINE_WORDS
-from .tokens import BRACKETS, Token, span_of
+from .tokens import BRACKETS, span_of
 
 MAX_DEPTH = 200
 
@@ -76,13 +78,13 @@ def logical_lines(tokens: list[Token], diagnostics: list[Diagnostic]) -> Iterato
         token = tokens[index]
         if token.type == "NEWLINE":
             line.blank = line.blank or token.count("\n") > 1
-            line_start = token.end
+            line_start = token.end_pos or 0
             index += 1
         elif token.type == "COMMENT":
-            line.above.append((token.start - line_start, _comment(token)))
+            line.above.append(((token.start_pos or 0) - line_start, _comment(token)))
             index += 1
         else:
-            line.column = token.start - line_start
+            line.column = (token.start_pos or 0) - line_start
             index = _take(line, tokens, index, line.column, diagnostics)
             yield line
             line = Line()
@@ -121,7 +123,7 @@ def _take(line: Line, tokens: list[Token], begin: int, column: int, diagnostics:
                 break
             ahead = index + 1
             if ahead < end and tokens[ahead].type not in BRACKETS and tokens[ahead].type not in _NOT_IN_LINE:
-                if dedent is None and tokens[ahead].start - token.end <= column:
+                if dedent is None and (tokens[ahead].start_pos or 0) - (token.end_pos or 0) <= column:
                     dedent = index
                 if starts_statement(tokens, ahead):
                     break
@@ -132,7 +134,7 @@ def _take(line: Line, tokens: list[Token], begin: int, column: int, diagnostics:
         diagnostics.append(Diagnostic("AG104", span_of(opener), {"opener": opener, "closer": closer}))
         line.readable = False
         if dedent is not None:
-            opened_before = sum(1 for b in open_brackets if b.start < tokens[dedent].start)
+            opened_before = sum(1 for b in open_brackets if (b.start_pos or 0) < (tokens[dedent].start_pos or 0))
             index = dedent if opened_before else index
     return _finish(line, tokens, begin, index, line.readable)
 

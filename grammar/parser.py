@@ -13,7 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lark import Lark
+from lark import Lark, Token
+from lark.exceptions import UnexpectedToken
 
 from .ast import (
     NO_COMMENTS,
@@ -35,13 +36,12 @@ from .ast import (
     Use,
     Yield,
 )
-from .automaton import END, Automaton, Unexpected
 from .diagnostics import Diagnostic, Label
 from .lines import MAX_DEPTH, Line, logical_lines
 from .names import LINE_WORDS, closest
 from .source import Source, Span
 from .syntax_errors import FOREIGN_HEADERS, Stuck, explain, other_file
-from .tokens import MAX_ERRORS, MAX_LINE, Lexicon, Token, lexicon, scan, span_of
+from .tokens import MAX_ERRORS, MAX_LINE, Lexicon, lexicon, scan, span_of
 from .trees import Header, Refused, TreeBuilder
 
 MAX_TEXT = 500_000
@@ -53,17 +53,24 @@ _MAX_REPAIRS = 3
 class _Language:
     """The grammar, ready to use."""
 
-    automaton: Automaton
+    lark: Lark
     lexicon: Lexicon
+
+    def read(self, tokens: list[Token], start: str) -> Any:
+        """The tree of one line. Raises UnexpectedToken or Refused."""
+        parser = self.lark.parse_interactive(start=start)
+        for token in tokens:
+            parser.feed_token(token)
+        end = Token("$END", "", tokens[-1].end_pos, None, None, None, None, tokens[-1].end_pos)
+        return parser.feed_token(end)
 
 
 @lru_cache(maxsize=1)
 def _language() -> _Language:
     grammar = Path(__file__).with_name("attngraph.lark").read_text(encoding="utf-8")
-    starts = ["use", "header", "statement", "expression"]
-    lark = Lark(grammar, parser="lalr", lexer="basic", start=starts, transformer=TreeBuilder(),
-                maybe_placeholders=False, keep_all_tokens=True)  # fmt: skip
-    return _Language(Automaton(lark, starts), lexicon(lark.terminals))
+    lark = Lark(grammar, parser="lalr", lexer="basic", start=["use", "header", "statement", "expression"],
+                transformer=TreeBuilder(), maybe_placeholders=False, keep_all_tokens=True)  # fmt: skip
+    return _Language(lark, lexicon(lark.terminals))
 
 
 def parse(source: Source) -> tuple[File, tuple[Diagnostic, ...]]:
@@ -321,17 +328,17 @@ class _Reader:
         if not line.readable:
             return None
         tokens = _worded(line.tokens) if start == "statement" else line.tokens
-        size = tokens[-1].end - tokens[0].start
+        size = (tokens[-1].end_pos or 0) - (tokens[0].start_pos or 0)
         if size > MAX_LINE:
             self.report("AG005", span_of(tokens[0]), size=str(size), limit=str(MAX_LINE))
             return None
         for _ in range(_MAX_REPAIRS):
             try:
-                tree = self.language.automaton.read(tokens, start)
+                tree = self.language.read(tokens, start)
             except Refused as refused:
                 self.diagnostics.append(refused.diagnostic)
                 return None
-            except Unexpected as error:
+            except UnexpectedToken as error:
                 explanation = explain(self._stuck(tokens, start, error))
                 self.diagnostics.append(explanation.diagnostic)
                 if explanation.repaired is None:
@@ -345,17 +352,17 @@ class _Reader:
             return tree
         return None
 
-    def _stuck(self, tokens: list[Token], start: str, error: Unexpected) -> Stuck:
-        at_end = error.token.type == END
+    def _stuck(self, tokens: list[Token], start: str, error: UnexpectedToken) -> Stuck:
+        at_end = error.token.type == "$END"
         index = len(tokens) if at_end else next(i for i, token in enumerate(tokens) if token is error.token)
         is_expression = False
         if start == "statement":
             try:
-                self.language.automaton.read(tokens, "expression")
+                self.language.read(tokens, "expression")
                 is_expression = True
-            except (Unexpected, Refused):
+            except (UnexpectedToken, Refused):
                 is_expression = False
-        return Stuck(tokens, index, error.expected, start, is_expression)
+        return Stuck(tokens, index, frozenset(error.expected), start, is_expression)
 
 
 def _whole(line: Line) -> Span:
@@ -368,7 +375,7 @@ def _worded(tokens: list[Token]) -> list[Token]:
     kind = LINE_WORDS.get(first) if first.type == "NAME" else None
     if kind is None or follows == "EQUAL" or (kind == "STATE" and follows != "NAME"):
         return tokens
-    return [Token(kind, str(first), first.start, first.end), *tokens[1:]]
+    return [Token(kind, str(first), first.start_pos, None, None, None, None, first.end_pos), *tokens[1:]]
 
 
 def _opens_formula(line: Line) -> bool:

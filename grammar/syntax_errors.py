@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lark import Token
+
 from .diagnostics import Diagnostic, Label
 from .names import LANGUAGE_WORDS, closest, shown
 from .source import Span
-from .tokens import Token, span_of
+from .tokens import span_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ def _misspelt_first_word(stuck: Stuck) -> Explanation | None:
     follows = stuck.tokens[1].type if len(stuck.tokens) > 1 else ""
     if word is None or (follows not in ("NAME", "NUMBER", "LPAR", "MINUS") and stuck.first.lower() != word):
         return None
-    meant = Token(word.upper(), word, stuck.first.start, stuck.first.end)
+    meant = Token(word.upper(), word, stuck.first.start_pos, None, None, None, None, stuck.first.end_pos)
     diagnostic = Diagnostic("AG117", span_of(stuck.first), {"found": shown(stuck.first), "word": word})
     return Explanation(diagnostic, [meant, *stuck.tokens[1:]])
 
@@ -225,7 +227,7 @@ def _scan(stuck: Stuck) -> Explanation | None:
     if kind == "SCAN" and stuck.expected == {"COLON"}:
         if not stuck.kind():
             place = stuck.span()
-            colon = Token("COLON", ":", place.end, place.end)
+            colon = Token("COLON", ":", place.end, None, None, None, None, place.end)
             return Explanation(Diagnostic("AG115", place, help="write `scan N:`"), [*stuck.tokens, colon])
         if stuck.kind() == "COMMA":
             return _is("AG110", stuck.span(), expected="`:`", found="`,`",
@@ -249,7 +251,7 @@ def _header_arrow_or_colon(stuck: Stuck) -> Explanation | None:
     if "COLON" in stuck.expected and stuck.kind(-1) != "ARROW":
         if not stuck.kind():
             place = stuck.span()
-            colon = Token("COLON", ":", place.end, place.end)
+            colon = Token("COLON", ":", place.end, None, None, None, None, place.end)
             return Explanation(Diagnostic("AG115", place), [*stuck.tokens, colon])
         if stuck.kind() == "EQUAL":
             return _is("AG115", stuck.span(), help="write `:` and the body on the lines below")

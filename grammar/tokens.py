@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from lark import Token
 from lark.lexer import PatternStr, TerminalDef
 
 from .diagnostics import Diagnostic
@@ -84,22 +85,6 @@ FOREIGN: dict[str, tuple[str | None, str]] = {
 }
 
 
-class Token(str):
-    """A piece of text that knows its type and its place; lines and columns follow from the source when shown."""
-
-    __slots__ = ("end", "start", "type")
-    type: str
-    start: int
-    end: int
-
-    def __new__(cls, kind: str, text: str, start: int, end: int) -> Token:
-        self = super().__new__(cls, text)
-        self.type = kind
-        self.start = start
-        self.end = end
-        return self
-
-
 @dataclass(frozen=True)
 class Lexicon:
     """The spellings of the language.
@@ -152,8 +137,13 @@ def lexicon(terminals: Iterable[TerminalDef]) -> Lexicon:
     return Lexicon(words, symbols, pattern)
 
 
+def token(kind: str, text: str, start: int, end: int) -> Token:
+    """A token that knows its place; lines and columns follow from the source when they are shown."""
+    return Token(kind, text, start, None, None, None, None, end)
+
+
 def span_of(item: Token) -> Span:
-    return Span(item.start, item.end)
+    return Span(item.start_pos or 0, item.end_pos or 0)
 
 
 @dataclass(slots=True)
@@ -209,22 +199,22 @@ def scan(source: Source, spellings: Lexicon) -> Scan:
         if kind == "WORD":
             word = found[0]
             if word.isascii():
-                tokens.append(Token(words.get(word, "NAME"), word, position, end))
+                tokens.append(token(words.get(word, "NAME"), word, position, end))
             else:
                 _foreign_word(result, word, position, spellings)
         elif kind == "SYMBOL":
-            tokens.append(Token(symbols[found[0]], found[0], position, end))
+            tokens.append(token(symbols[found[0]], found[0], position, end))
         elif kind in ("NUMBER", "TRANSPOSE", "COMMENT"):
-            tokens.append(Token(kind, found[0], position, end))
+            tokens.append(token(kind, found[0], position, end))
         elif kind == "NEWLINE":
-            tokens.append(Token(kind, found[0], position, end))
+            tokens.append(token(kind, found[0], position, end))
             result.line_is_unreadable = False
             if end in overlong:
                 end = _skip(result, end, overlong[end])
         elif kind == "QUOTE":
             end = _docstring(result, text, position, found[0])
         elif kind == "STRING":
-            tokens.append(Token("STRING", found[0], position, end))
+            tokens.append(token("STRING", found[0], position, end))
         elif kind != "SPACE":
             _foreign(result, found[0], position, spellings)
         position = end
@@ -234,7 +224,7 @@ def scan(source: Source, spellings: Lexicon) -> Scan:
 def _skip(result: Scan, start: int, end: int) -> int:
     facts = {"size": str(end - start), "limit": str(MAX_LINE)}
     result.diagnostics.append(Diagnostic("AG005", Span(start, start + 1), facts))
-    result.tokens.append(Token("UNREADABLE", "", start, end))
+    result.tokens.append(token("UNREADABLE", "", start, end))
     return end
 
 
@@ -246,13 +236,13 @@ def _docstring(result: Scan, text: str, start: int, quotes: str) -> int:
         if quotes != '"""':
             facts = {"found": quotes}
             result.diagnostics.append(Diagnostic("AG103", place, facts, help='a docstring stands in `"""`'))
-        result.tokens.append(Token("DOCSTRING", text[start + 3 : close], start, close + 3))
+        result.tokens.append(token("DOCSTRING", text[start + 3 : close], start, close + 3))
         return close + 3
     # Never closed (or only by the quotes of the next formula): go on where the formula visibly goes on.
     result.diagnostics.append(Diagnostic("AG107", place, {"quotes": quotes}))
     line_end = text.find("\n", start)
     line_end = len(text) if line_end < 0 else line_end
-    result.tokens.append(Token("UNREADABLE", text[start:line_end], start, line_end))
+    result.tokens.append(token("UNREADABLE", text[start:line_end], start, line_end))
     if _STATEMENT_AHEAD.match(text, start):
         return line_end
     following = _NEXT_HEADER.search(text, line_end)
@@ -268,7 +258,7 @@ def _foreign_word(result: Scan, word: str, start: int, spellings: Lexicon) -> No
         base = stem if stem.isascii() else ascii_name(stem) or "x"
         facts = {"found": shown(word)}
         result.diagnostics.append(Diagnostic("AG103", Span(start, end), facts, help=f"write `{base}^{exponent}`"))
-        result.tokens.append(Token("UNREADABLE", word, start, end))
+        result.tokens.append(token("UNREADABLE", word, start, end))
         return
     offset = next(i for i, letter in enumerate(word) if not letter.isascii())
     facts = {"text": shown(word), "character": describe(word[offset])}
@@ -276,7 +266,7 @@ def _foreign_word(result: Scan, word: str, start: int, spellings: Lexicon) -> No
     help = f"write `{name}`" if name else None
     result.diagnostics.append(Diagnostic("AG102", Span(start, end), facts, help=help))
     kind = spellings.kind(name) if name else "NAME"
-    result.tokens.append(Token(kind, name or "x", start, end))
+    result.tokens.append(token(kind, name or "x", start, end))
 
 
 def _foreign(result: Scan, found: str, start: int, spellings: Lexicon) -> None:
@@ -288,7 +278,7 @@ def _foreign(result: Scan, found: str, start: int, spellings: Lexicon) -> None:
         if folded != found and folded in spellings.symbols:
             meaning, help = folded, f"write `{folded}`"
     if meaning is None and result.line_is_unreadable:  # the line is lost already; the first sign explains it
-        result.tokens.append(Token("UNREADABLE", found, start, end))
+        result.tokens.append(token("UNREADABLE", found, start, end))
         return
     if help:
         result.diagnostics.append(Diagnostic("AG103", Span(start, end), {"found": found}, help=help))
@@ -296,9 +286,9 @@ def _foreign(result: Scan, found: str, start: int, spellings: Lexicon) -> None:
         result.diagnostics.append(Diagnostic("AG101", Span(start, end), {"character": describe(found)}))
     if meaning is None:
         result.line_is_unreadable = True
-        result.tokens.append(Token("UNREADABLE", found, start, end))
+        result.tokens.append(token("UNREADABLE", found, start, end))
     else:
-        result.tokens.append(Token(spellings.kind(meaning), meaning, start, end))
+        result.tokens.append(token(spellings.kind(meaning), meaning, start, end))
 
 
 # Closing token type to opening token type.

@@ -11,6 +11,8 @@ from collections.abc import Sequence as Items
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
+from lark import Token
+
 from .ast import (
     Assign,
     Axis,
@@ -46,7 +48,7 @@ from .ast import (
 from .diagnostics import Diagnostic, Label
 from .names import closest, shown, why_reserved
 from .source import Span
-from .tokens import Token, span_of
+from .tokens import span_of
 
 KINDS = ("real", "bool", "int", "complex")
 
@@ -99,7 +101,7 @@ def _declared(name: Token) -> str:
 
 
 def _from(first: Token, last: Token) -> Span:
-    return Span(first.start, last.end)
+    return Span(first.start_pos or 0, last.end_pos or 0)
 
 
 class TreeBuilder:
@@ -336,5 +338,5 @@ def _kind(place: Span, words: Items[Token]) -> tuple[str, Span]:
 def _line(children: Items[Any]) -> Span:
     """The place from the first word of a line to the end of its last part."""
     first, last = children[0], children[-1]
-    end = last.end if isinstance(last, Token) else last.span.end
-    return Span(first.start, end)
+    end = last.end_pos or 0 if isinstance(last, Token) else last.span.end
+    return Span(first.start_pos or 0, end)
