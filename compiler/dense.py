@@ -13,6 +13,7 @@ from .lowerings.feedback import CausalFeedback
 from .lowerings.fused import FusedSoftmax
 from .lowerings.linear import LinearRecurrence
 from .lowerings.local import BandedSoftmax, WindowedSoftmax
+from .lowerings.maximum import RunningMaximum
 from .lowerings.polynomial import PolynomialScan, PolynomialSum
 from .lowerings.prefix import PrefixSoftmax
 from .lowerings.states import LinearStates, TransitionFeedback, TransitionScan
@@ -26,7 +27,7 @@ from .ops.leaves import Literal, Position, Size
 from .ops.logic import And, Equal, GreaterEqual, LessEqual, Where
 from .ops.normalisations import Softmax
 from .ops.pairs import Maximum
-from .ops.reductions import Sum
+from .ops.reductions import Max, Sum
 from .ops.selection import Take
 from .scan import Argument, Region, Scan, part_of
 from .sizes import Poly
@@ -90,6 +91,17 @@ def _causal_scan(node: Node, operands: list[Node], builder: Builder) -> Node:
     if op.normalise:
         total = make(Divide(), total, _sum(builder, _product(builder, weight, query, key), axes))
     return total
+
+
+def _running_maximum(node: Node, operands: list[Node], builder: Builder) -> Node:
+    op = node.op
+    assert isinstance(op, RunningMaximum)
+    make = builder.make
+    score, gates = operands
+    level = make(CumulativeSum(op.query), gates)
+    rise = make(Subtract(), level, make(Rename(op.query, op.key), level))
+    seen = make(GreaterEqual(), _lag(builder, op.query, op.key), make(Literal(0)))
+    return make(Max((op.key,)), make(Where(), seen, make(Add(), score, rise), make(Literal(-math.inf))))
 
 
 def _decay(rate: Node, lag: Node, builder: Builder) -> Node:
@@ -334,6 +346,7 @@ _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     CausalFeedback: _causal_feedback,
     LinearRecurrence: _linear_recurrence,
     LinearStates: _linear_states,
+    RunningMaximum: _running_maximum,
     TransitionScan: _transitions,
     TransitionFeedback: _transitions,
     PrefixSoftmax: _prefix_softmax,

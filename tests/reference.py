@@ -26,6 +26,7 @@ from attngraph.compiler.lowerings import (
     lagged,
     linear,
     local,
+    maximum,
     polynomial,
     prefix,
     rows,
@@ -847,6 +848,18 @@ def _gated_prefix(op: causal.GatedPrefix, sizes: Sizes, operands: list[Named], a
     weight = np.where(lag >= op.offset, np.exp(difference), 0.0)
     full = np.broadcast_to(weight * value.over(whole), tuple(sizes[axis] for axis in whole))
     return Named(full.sum(1), (op.query, *op.features))
+
+
+@means(maximum.RunningMaximum)
+def _running_maximum(op: maximum.RunningMaximum, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
+    score, gates = operands
+    whole = (*op.batch, op.query)
+    score, gates = score.over((*op.batch, op.key)), gates.over(whole)
+    score, gates = (np.broadcast_to(x, tuple(sizes[axis] for axis in whole)) for x in (score, gates))
+    top = np.array(score)
+    for n in range(1, sizes[op.query]):
+        top[..., n] = np.maximum(top[..., n - 1] + gates[..., n], score[..., n])
+    return Named(top, whole)
 
 
 @means(polynomial.PolynomialScan, polynomial.PolynomialSum)

@@ -118,6 +118,7 @@ def match(node: Node, builder: Builder, facts: Facts) -> Found | None:
     rules = {RunningMaximum.rule: RunningMaximum.why}
     if found.level:
         gates = gates_of(total(found.level, builder), n, builder)
+        gates = gates if n in gates.axes else builder.make(Broadcast((n, *gates.axes)), gates)
         batch = tuple(axis for axis in node.axes if axis != n and (axis in key.axes or axis in gates.axes))
         made = builder.make(RunningMaximum(n, m, batch), key, gates)
     for sign, term in sorted(found.query, key=lambda item: item[1].index):

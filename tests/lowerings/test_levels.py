@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from attngraph.compiler.dense import dense
+from tests.reference import evaluate
+
 from .formulas import LEVELS, Case
-from .harness import close, pair
+from .harness import all_sizes, close, draw, pair, parts
 
 [MLSTM] = [case for case in LEVELS if case.name == "mlstm"]
 
@@ -53,3 +57,17 @@ def test_keys_that_are_switched_off_leave_no_trace() -> None:
     inputs = _gates(MLSTM, i, torch.ones(90, dtype=torch.float64))
     both = pair(MLSTM.text)
     close(both.planned(*inputs)[:, 70:], both.dense(*inputs)[:, 70:], 1e-10, "rows that see a key")
+
+
+@pytest.mark.parametrize("case", [case for case in LEVELS if case.ops], ids=str)
+def test_what_a_plan_means(case: Case) -> None:
+    """The plan by the independent evaluation of its operations, and with its algorithms written out again."""
+    formula, written, plan = parts(case.text)
+    sizes = all_sizes(case, 6)
+    inputs = draw(case, sizes, (2,))
+    arrays = {node.op.name: x.detach().numpy() for node, x in zip(formula.inputs, inputs, strict=True)}  # type: ignore[attr-defined]
+    [expected] = evaluate(written, arrays, sizes, formula.constants)
+    [by_plan] = evaluate(plan, arrays, sizes, formula.constants)
+    np.testing.assert_allclose(by_plan, expected, rtol=1e-10, atol=1e-12)
+    [again] = dense(plan.outputs, formula.builder)
+    np.testing.assert_allclose(evaluate(again, arrays, sizes, formula.constants), expected, rtol=1e-10, atol=1e-12)
