@@ -607,3 +607,8 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, s
     visible = (start + torch.arange(window, device=query.device) < query.size(-2)).unsqueeze(-2)
     mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=1.0)
     return in_rows(mixed, False, query.size(-2))
+
+
+def vectors_times_rows(vectors: Tensor, rows: Tensor, axes: str) -> Tensor:
+    """vectors[h, d] rows[..., h, m, d] summed over d: a trace does not ask how the rows lie in memory."""
+    return torch.einsum(axes, vectors, rows)

@@ -502,6 +502,17 @@ def over_batches(value: Tensor, rank: int, others: list[Tensor], ranks: list[int
     return value
 
 
+def vectors_times_rows(vectors: Tensor, rows: Tensor, axes: str) -> Tensor:
+    """vectors[h, d] rows[..., h, m, d] summed over d.
+
+    A product of matrices repeats the vectors, and the rows too if they do not lie one after the other; einsum, to
+    which `axes` says the same, takes the batch as further rows of each h, and copies them if they do.
+    """
+    if rows.is_contiguous():
+        return torch.matmul(vectors.unsqueeze(-2), rows.mT).squeeze(-2)
+    return torch.einsum(axes, vectors, rows)
+
+
 def fused_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scaled: bool
 ) -> Tensor:

@@ -28,7 +28,8 @@ class Contraction(Op):
 
     Costs 2 operations per multiply-add, as torch counts: 2 times the product of the sizes of all axes.
     (Torch counts nothing for an einsum over an axis of length 1, which it computes as a product.)
-    Emitted as one matrix product; as an einsum where only one side has the caller's batch and axes are shared.
+    Emitted as one matrix product; where only one side has the caller's batch and axes are shared, as an einsum, which
+    copies neither; vectors of the other side meet rows as these lie in memory.
     """
 
     separable: ClassVar[bool] = True
@@ -62,8 +63,16 @@ class Contraction(Op):
         shared = tuple(a for a in result.axes if a in left.type.axes and a in right.type.axes)
         if shared and left.type.batched != right.type.batched:
             # torch.matmul would copy the side without a batch for each batch entry; einsum takes the
-            # batch as further rows of the other side.
-            return einsum(left, right, result)
+            # batch as further rows of the other side, and is fast where vectors come before rows.
+            one, many = (right, left) if left.type.batched else (left, right)
+            if {*one.type.axes} != {*shared, *self.axes}:
+                return einsum(left, right, result)
+            spelt = einsum(one, many, result)
+            own = tuple(a for a in result.axes if a not in shared)
+            as_named = [(*shared, *self.axes), (*shared, *own, *self.axes), (*shared, *own)]
+            if [one.type.axes, many.type.axes, result.axes] != as_named or len(own) != 1 or len(self.axes) != 1:
+                return spelt
+            return pyast.call(emitter.helper("vectors_times_rows"), *spelt.args[1:], spelt.args[0])
         rows, columns = (
             tuple(a for a in result.axes if a in operand.type.axes and a not in shared) for operand in operands
         )
@@ -125,7 +134,7 @@ def _ungrouped(emitter: Emitter, expression: ast.expr, axes: tuple[str, ...], di
     return pyast.method(expression, "unflatten", dim, sizes(emitter, axes))
 
 
-def einsum(left: Operand, right: Operand, result: Type) -> ast.expr:
+def einsum(left: Operand, right: Operand, result: Type) -> ast.Call:
     """The contraction as `torch.einsum`, each axis a letter."""
     letters = letters_of(dict.fromkeys((*left.type.axes, *right.type.axes)))
 

@@ -534,3 +534,19 @@ def test_linear_recurrence(library: ModuleType, length: int, start: bool) -> Non
         state = rate[..., n, :, :] * state + value[..., n, :, :]
         rows.append(state)
     torch.testing.assert_close(found, torch.stack(rows, -3), rtol=1e-11, atol=1e-11)
+
+
+@BOTH
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (3, 2, 1, 0)])
+@pytest.mark.parametrize("sizes", [(2, 3, 5, 7), (1, 1, 1, 1), (3, 3, 3, 3), (2, 3, 0, 4), (0, 2, 3, 4)])
+def test_vectors_times_rows(library: ModuleType, order: tuple[int, ...], sizes: tuple[int, ...]) -> None:
+    laid = _random(*(sizes[dim] for dim in order))  # in memory
+    rows = laid.permute([order.index(dim) for dim in range(4)]).requires_grad_()
+    vectors = _random(sizes[1], sizes[3], seed=3).requires_grad_()
+    assert rows.shape == sizes
+    found = library.vectors_times_rows(vectors, rows, "hd,...hmd->...hm")
+    expected = (rows * vectors.unsqueeze(-2)).sum(-1)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    seed = _random(*expected.shape, seed=5)
+    gradients = (torch.autograd.grad(out, [vectors, rows], seed) for out in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
