@@ -236,7 +236,7 @@ class Body:
         return pyast.call(f"self.{loop.name}", *given, *sizes, *([self.frame.real] if loop.typed else []))
 
     def _part(self, node: Node, op: Part) -> Value:
-        return Value(self._assign(node, self._member(node.inputs[0], op.index)))
+        return Value(self._assign(node, self._member(node.inputs[0], op.index)), precision=self.frame.precisions[True])
 
     def _member(self, node: Node, index: int) -> ast.expr:
         """One of what a recurrence gives."""
@@ -290,8 +290,9 @@ class Body:
         value = self._values[operand]
         wanted = node.op.operand_kind(index, node.type, *(n.type for n in node.inputs))
         kind = wanted or operand.type.kind
-        # torch has no complex numbers of half precision: what becomes complex is wide
-        wide = node in self.frame.fixed or node.type.kind is Kind.COMPLEX
+        # torch has no complex numbers of half precision: what becomes complex is wide; so are the states of recurrences
+        recurs = scan_of(node.op) is not None
+        wide = node in self.frame.fixed or node.type.kind is Kind.COMPLEX or recurs
         lasts = operand in self.frame.lasting
         if value.number and as_tensor:
             scalar = self.scalar(value.expression, kind, wide=wide)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from .. import pyast
 from ..formula import Formula, Relation
 from ..graph import Node
-from ..ops.leaves import Input
+from ..ops.leaves import Declared
 from ..scan import Scan
 from ..sizes import Atom, Poly
 from ..types import Kind
@@ -17,22 +17,25 @@ from .layout import Line
 from .messages import raise_if
 from .settle import SizePlan
 
+HELPER = "in_autocast"
+
 
 def input_checks(
     formula: Formula,
     plan: SizePlan,
     inputs: Mapping[Node, ast.expr],
     attributes: Mapping[str, ast.expr],
+    stored: Mapping[Node, ast.expr],
     so_far: Mapping[str, ast.expr] | None = None,
 ) -> list[Line]:
     """Statements that raise ValueError where inputs do not fit the formula.
 
-    inputs, attributes: the expressions of the inputs, and of the sizes that the module holds.
+    inputs, attributes, stored: the expressions of the inputs, of the sizes that the module holds, and of its tensors.
     so_far: those of axes with an entry for every position of the sequence so far.
     """
     lines = [_tensor(formula, node, inputs[node]) for node in formula.inputs]
     lines += [_rank(formula, node, inputs[node]) for node in formula.inputs if node.axes]
-    lines += _dtypes(formula, inputs)
+    lines += _dtypes(formula, inputs, stored)
     for node in formula.inputs:
         lines += _sizes(formula, plan, node, inputs, attributes, so_far or {})
     references = dict(attributes)
@@ -137,7 +140,10 @@ def _rank(formula: Formula, node: Node, held: ast.expr) -> Line:
     )
 
 
-def _dtypes(formula: Formula, inputs: Mapping[Node, ast.expr]) -> list[Line]:
+def _dtypes(
+    formula: Formula, inputs: Mapping[Node, ast.expr], stored: Mapping[Node, ast.expr]
+) -> list[Line]:
+    """Every input has the dtype of its kind; real ones and what the module holds the same, but under autocast."""
     lines: list[Line] = []
     first: Node | None = None
     for node in formula.inputs:
@@ -153,7 +159,7 @@ def _dtypes(formula: Formula, inputs: Mapping[Node, ast.expr]) -> list[Line]:
             case Kind.REAL:
                 assert first is not None
                 expected = ast.Attribute(inputs[first], "dtype", ast.Load())
-                test = pyast.binary("!=", dtype, expected)
+                test = _differ(dtype, expected, inputs[first])
                 lines.append(raise_if(test, f"{prefix} is ", dtype, f", but {_name(first)} is ", expected))
             case Kind.COMPLEX:
                 lines.append(raise_if(_not(is_complex), f"{prefix} must be a complex tensor, but is ", dtype))
@@ -163,7 +169,23 @@ def _dtypes(formula: Formula, inputs: Mapping[Node, ast.expr]) -> list[Line]:
             case Kind.BOOL:
                 test = pyast.binary("!=", dtype, pyast.name("torch.bool"))
                 lines.append(raise_if(test, f"{prefix} must be a bool tensor, but is ", dtype))
+    if first is None:
+        return lines
+    expected = ast.Attribute(inputs[first], "dtype", ast.Load())
+    for item in (*formula.parameters, *formula.buffers):
+        if item.node.type.kind is Kind.REAL:
+            dtype = ast.Attribute(stored[item.node], "dtype", ast.Load())
+            prefix = f"{formula.name}: {_name(first)} is "
+            text = f", but the module holds {_name(item.node)} in "
+            advice = ": convert one of them, as with `module.to(dtype)`, or use torch.autocast"
+            lines.append(raise_if(_differ(dtype, expected, inputs[first]), prefix, expected, text, dtype, advice))
     return lines
+
+
+def _differ(dtype: ast.expr, expected: ast.expr, given: ast.expr) -> ast.expr:
+    """Whether dtypes differ where nothing brings them together."""
+    both = [pyast.binary("!=", dtype, expected), _not(pyast.call(HELPER, given))]
+    return ast.BoolOp(ast.And(), both)
 
 
 def _sizes(
@@ -212,7 +234,7 @@ def _steps(formula: Formula, plan: SizePlan, references: Mapping[str, ast.expr])
 
 
 def _name(node: Node) -> str:
-    assert isinstance(node.op, Input)
+    assert isinstance(node.op, Declared)
     return node.op.name
 
 

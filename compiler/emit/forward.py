@@ -25,7 +25,7 @@ from .settle import SizePlan
 
 def check(held: Holdings) -> Function | None:
     """The method that raises where inputs do not fit; None if there is nothing to check."""
-    lines = input_checks(held.formula, held.plan, held.inputs, held.references)
+    lines = input_checks(held.formula, held.plan, held.inputs, held.references, held.stored)
     if not lines:
         return None
     summary = "Raise ValueError where ranks, dtypes or sizes do not fit the formula."

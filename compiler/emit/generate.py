@@ -20,6 +20,7 @@ from ..recurrence import Recurrence, Refusal, recurrence
 from ..report import Step
 from ..sizes import Poly
 from .again import whole_again
+from .checks import HELPER
 from .construct import apply, constructor, reset_constants, reset_parameters
 from .forward import check, forward
 from .holdings import Holdings, hold
@@ -109,11 +110,14 @@ def emit(
     for method in methods:
         if method is not None:
             body += ["", *function(method, 4)]
+    if any(f"{HELPER}(" in line for line in body):
+        called = {HELPER: None} | called
     helpers = with_callees(called | called_later, library)
     head = docstring(f"{formula.name}: a PyTorch module generated from its formula by attngraph.", 0)
-    standard = ["import math"] if any("math." in line for line in body) else []
-    if any("Callable[" in library[helper] for helper in helpers):
-        standard.append("from collections.abc import Callable")
+    carried = "\n".join(library[helper] for helper in helpers)
+    standard = ["import functools"] if "functools." in carried else []
+    standard += ["import math"] if any("math." in line for line in body) else []
+    standard += ["from collections.abc import Callable"] if "Callable[" in carried else []
     if standard:
         head += ["", *standard]
     head += ["", "import torch", "from torch import Tensor, nn", "", ""]

@@ -457,7 +457,7 @@ def piece_check(
     }
     made = {*found.sizes, *found.blocks}
     derived = {axis: size for axis, size in plan.derived.items() if axis not in made}
-    lines = input_checks(formula, replace(plan, derived=derived), inputs, held.references, so_far)
+    lines = input_checks(formula, replace(plan, derived=derived), inputs, held.references, held.stored, so_far)
     same = checks is not None and _text(lines) == _text(checks.lines)
     if same:
         return None, [Line(ast.Expr(pyast.call("self.check", *values))), positive]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .autocast import accumulating
 from .halves import pairs_by_halves
 from .polynomials import polynomial, with_ones, without_ones
 from .running import doubled
@@ -95,6 +96,7 @@ def in_rows(out: Tensor, normalise: bool, length: int) -> Tensor:
     return out.flatten(-3, -2)[..., :length, :]
 
 
+@accumulating
 def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalise: bool, chunk: int) -> Tensor:
     """out[n] = sum over m <= n - offset of (query[n] . key[m]) value[m], for [N, F], [N, F], [N, E].
 
@@ -111,6 +113,7 @@ def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalis
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 
+@accumulating
 def decayed_scan(
     query: Tensor, key: Tensor, value: Tensor, rate: Tensor, offset: int, normalise: bool, chunk: int
 ) -> Tensor:
@@ -137,6 +140,7 @@ def decayed_scan(
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 
+@accumulating
 def gated_scan(
     query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, normalise: bool, chunk: int
 ) -> Tensor:
@@ -159,6 +163,7 @@ def gated_scan(
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 
+@accumulating
 def feature_gated_scan(
     query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, chunk: int
 ) -> Tensor:
@@ -177,6 +182,7 @@ def feature_gated_scan(
     return in_rows(out, False, query.size(-2)).to(query.dtype)
 
 
+@accumulating
 def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
     """out[n] = sum over m <= n of exp(score[m]) value[m] / sum over m <= n of exp(score[m]).
 
@@ -216,6 +222,7 @@ def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
     return torch.maximum(top, before.unsqueeze(-1) + fall).flatten(-2)[..., :length]
 
 
+@accumulating
 def gated_prefix(value: Tensor, gates: Tensor, offset: int, chunk: int) -> Tensor:
     """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) value[m], element by element.
 
@@ -242,6 +249,7 @@ def all_products(x: Tensor, power: int) -> Tensor:
     return out
 
 
+@accumulating
 def polynomial_scan(
     query: Tensor,
     key: Tensor,
@@ -270,6 +278,7 @@ def polynomial_scan(
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 
+@accumulating
 def polynomial_sum(
     query: Tensor,
     key: Tensor,
@@ -369,6 +378,7 @@ def affine_states(matrix: Tensor, offset: Tensor) -> Tensor:
     return before.masked_fill((step == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
 
 
+@accumulating
 def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, chunk: int) -> Tensor:
     """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
 
@@ -416,6 +426,7 @@ def transition_parts(
     return transition_products(matrices, in_chunks(rows, chunk), in_chunks(columns, chunk), offset)
 
 
+@accumulating
 def transition_scan(
     query: Tensor,
     key: Tensor,
@@ -444,6 +455,7 @@ def transition_scan(
     return in_rows(out, False, value.size(-2)).to(value.dtype)
 
 
+@accumulating
 def transition_feedback(
     reading: Tensor,
     direction: Tensor,

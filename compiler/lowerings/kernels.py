@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .autocast import accumulating
 from .halves import pairs_by_halves, up_to_a_power_of_two
 from .tiles import rows_of_block
 
@@ -44,6 +45,7 @@ def cut(matrix: Tensor, leading: list[int], chunk: int) -> list[Tensor]:
     return list(torch.split(matrix, chunk, -2))
 
 
+@accumulating
 def causal_chunks(
     query: Tensor, key: Tensor, value: Tensor, before: Tensor | None, offset: int, normalise: bool, chunk: int
 ) -> tuple[Tensor, Tensor]:
@@ -95,6 +97,7 @@ def decayed_scan(
     return decayed_chunks(query, key, value, rate, None, offset, normalise, chunk)[0]
 
 
+@accumulating
 def decayed_chunks(
     query: Tensor,
     key: Tensor,
@@ -177,6 +180,7 @@ def gated_scan(
     return gated_chunks(query, key, value, gates, None, True, offset, normalise, chunk)[0]
 
 
+@accumulating
 def gated_chunks(
     query: Tensor,
     key: Tensor,
@@ -239,6 +243,7 @@ def feature_gated_scan(
     return feature_gated_chunks(query, key, value, gates, None, True, offset, chunk)[0]
 
 
+@accumulating
 def feature_gated_chunks(
     query: Tensor,
     key: Tensor,
@@ -302,6 +307,7 @@ def level_spans(rises: list[float], chunk: int) -> tuple[list[int], list[bool]]:
     return sizes, level
 
 
+@accumulating
 def prefix_chunks(
     score: Tensor, value: Tensor, before: Tensor | None, last: Tensor | None, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -367,6 +373,7 @@ def gated_prefix(value: Tensor, gates: Tensor, offset: int, chunk: int) -> Tenso
     return gated_prefix_chunks(value, gates, None, offset, chunk)[0]
 
 
+@accumulating
 def gated_prefix_chunks(
     value: Tensor, gates: Tensor, before: Tensor | None, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
@@ -451,6 +458,7 @@ def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Te
     return feedback_chunks(reading, direction, value, gates, None, chunk)[0]
 
 
+@accumulating
 def feedback_chunks(
     reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, state: Tensor | None, chunk: int
 ) -> tuple[Tensor, Tensor]:
@@ -672,6 +680,7 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, s
     return out.view(leading + [length, out.size(-1)])
 
 
+@accumulating
 def toeplitz_product(table: Tensor, value: Tensor, zero: int, queries: int) -> Tensor:
     """out[n] = sum over m of table[n - m + zero] value[m] for n < queries, over the m with an entry; for [L] and [M].
 

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 _FILES = (
+    "autocast.py",
     "kernels.py",
     "convolutions.py",
     "poolings.py",
@@ -33,7 +34,13 @@ ON_GPU = frozenset({"causal_scan", "decayed_scan", "gated_scan", "feature_gated_
 def _functions(file: str) -> dict[str, str]:
     source = Path(__file__).with_name(file).read_text(encoding="utf-8")
     functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
-    return {node.name: ast.get_source_segment(source, node) or "" for node in functions}
+    return {node.name: _text(source, node) for node in functions}
+
+
+def _text(source: str, function: ast.FunctionDef) -> str:
+    """The source text of a function, its decorators in front."""
+    decorators = [f"@{ast.unparse(decorator)}\n" for decorator in function.decorator_list]
+    return "".join([*decorators, ast.get_source_segment(source, function) or ""])
 
 
 @cache
@@ -57,8 +64,10 @@ def with_callees(functions: Iterable[str], library: Mapping[str, str]) -> tuple[
     found: dict[str, None] = {}
 
     def add(function: str) -> None:
-        calls = (node.func for node in ast.walk(ast.parse(library[function])) if isinstance(node, ast.Call))
-        for callee in calls:
+        nodes = [*ast.walk(ast.parse(library[function]))]
+        calls = [node.func for node in nodes if isinstance(node, ast.Call)]
+        decorators = [name for node in nodes if isinstance(node, ast.FunctionDef) for name in node.decorator_list]
+        for callee in (*decorators, *calls):
             if isinstance(callee, ast.Name) and callee.id in library and callee.id not in found:
                 add(callee.id)
         found.setdefault(function)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .autocast import accumulating
+
 
 def count_of_choices(size: int, powers: list[int]) -> int:
     """In how many ways one of `powers` numbers is chosen from `size` numbers, with repetition and without order."""
@@ -116,6 +118,7 @@ def polynomial_scan(
     return polynomial_chunks(query, key, value, coefficients, None, powers, offset, normalise, chunk)[0]
 
 
+@accumulating
 def polynomial_chunks(
     query: Tensor,
     key: Tensor,
@@ -204,6 +207,7 @@ def polynomial_rows(
     return torch.cat(parts, -2).unflatten(0, leading).squeeze(0)
 
 
+@accumulating
 def polynomial_sum(
     query: Tensor,
     key: Tensor,

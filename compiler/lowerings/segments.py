@@ -11,7 +11,8 @@ def segment_softmax(scores: Tensor, group: Tensor, mask: Tensor | None = None) -
 
     group: the number of each element's group, from 0 to the length - 1. All three broadcast.
     """
-    scores = scores + torch.zeros_like(group, dtype=scores.dtype)
+    wide = torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
+    narrow, scores = scores.dtype, scores.to(wide) + torch.zeros_like(group, dtype=wide)
     if mask is not None:
         scores = torch.where(mask, scores, -float("inf"))
     group = group + torch.zeros_like(scores, dtype=group.dtype)
@@ -19,14 +20,15 @@ def segment_softmax(scores: Tensor, group: Tensor, mask: Tensor | None = None) -
     top = torch.where(torch.isfinite(top), top, 0.0).gather(-1, group)
     weight = torch.exp(scores - top)
     total = torch.zeros_like(weight).scatter_add(-1, group, weight).gather(-1, group)
-    return weight / torch.where(total == 0, 1.0, total)
+    return (weight / torch.where(total == 0, 1.0, total)).to(narrow)
 
 
 def segment_sum(x: Tensor, group: Tensor) -> Tensor:
     """The sum of each group of the last dimension, at every one of its elements. Both broadcast."""
-    x = x + torch.zeros_like(group, dtype=x.dtype)
+    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    narrow, x = x.dtype, x.to(wide) + torch.zeros_like(group, dtype=wide)
     group = group + torch.zeros_like(x, dtype=group.dtype)
-    return torch.zeros_like(x).scatter_add(-1, group, x).gather(-1, group)
+    return torch.zeros_like(x).scatter_add(-1, group, x).gather(-1, group).to(narrow)
 
 
 def segment_max(x: Tensor, group: Tensor) -> Tensor:

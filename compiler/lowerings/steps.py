@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .autocast import accumulating
 from .kernels import (
     banded_attention,
     causal_chunks,
@@ -295,6 +296,7 @@ def gated_mean_from(
     return read_mean(query, after, keys), after, keys
 
 
+@accumulating
 def polynomial_scan_from(
     query: Tensor,
     key: Tensor,
@@ -321,6 +323,7 @@ def polynomial_scan_from(
     return without_ones(out, normalise).to(query.dtype), after
 
 
+@accumulating
 def prefix_softmax_from(
     score: Tensor, value: Tensor, state: Tensor, last: Tensor, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -338,6 +341,7 @@ def prefix_softmax_from(
     return (after[..., :-1] / after[..., -1:]).to(value.dtype), after, top
 
 
+@accumulating
 def gated_prefix_from(
     value: Tensor, gates: Tensor, state: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
@@ -427,9 +431,10 @@ def running_sum_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor
 
 def running_product_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The running product of a piece, and its last element."""
-    out = torch.cumprod(x, dim)
+    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    out = torch.cumprod(x.to(wide), dim)
     out = out if is_new(total) else out * total
-    return out, out.narrow(dim, -1, 1)
+    return out.to(x.dtype), out.narrow(dim, -1, 1)
 
 
 def running_max_from(x: Tensor, top: Tensor, dim: int) -> tuple[Tensor, Tensor]:

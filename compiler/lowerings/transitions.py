@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .autocast import accumulating
+
 
 def transition_products(
     matrix: Tensor, rows: Tensor, columns: Tensor, offset: int
@@ -101,6 +103,7 @@ def transition_scan(
     return transition_scan_chunks(query, key, value, matrix, rows, columns, None, offset, chunk)[0]
 
 
+@accumulating
 def transition_scan_chunks(
     query: Tensor,
     key: Tensor,
@@ -153,6 +156,7 @@ def transition_feedback(
     return transition_feedback_chunks(reading, direction, value, matrix, rows, columns, None, chunk)[0]
 
 
+@accumulating
 def transition_feedback_chunks(
     reading: Tensor,
     direction: Tensor,
@@ -213,15 +217,16 @@ def linear_states(matrix: Tensor, value: Tensor, start: Tensor | None, dense: bo
     return state_groups(matrix, value, start, dense).to(value.dtype)
 
 
-def state_groups(matrix: Tensor, value: Tensor, start: Tensor | None, dense: bool) -> Tensor:
-    """`linear_states`, in float32 where the operands are half precision.
+@accumulating
+def state_groups(matrix: Tensor, added: Tensor, start: Tensor | None, dense: bool) -> Tensor:
+    """`linear_states` of what is added, in float32 where the operands are half precision.
 
     Positions in groups of 16, whose steps are composed one after the other, in all groups at the same time; then
     groups in groups of 16, and so on; at last what comes into a group is added. A matrix that is the same for all
     positions is composed once.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
-    matrix, value = matrix.to(wide), value.to(wide)
+    wide = torch.float32 if added.dtype in (torch.float16, torch.bfloat16) else added.dtype
+    matrix, value = matrix.to(wide), added.to(wide)
     dim, along = (-3, -3) if dense else (-5, -4)  # of the positions
     matrix = matrix.unsqueeze(0) if matrix.dim() < -dim else matrix
     first = torch.zeros_like(value.select(along, 0)) if start is None else start.to(wide)

@@ -4,6 +4,11 @@ import torch
 from torch import Tensor, nn
 
 
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
+    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+
+
 class Grouped(nn.Module):
     """Heads in groups that share keys. Ainslie et al., GQA, EMNLP 2023.
 
@@ -43,9 +48,9 @@ class Grouped(nn.Module):
             )
         if not q.is_floating_point():
             raise ValueError(f"grouped: q must be a floating-point tensor, but is {q.dtype}")
-        if k.dtype != q.dtype:
+        if k.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"grouped: k is {k.dtype}, but q is {q.dtype}")
-        if v.dtype != q.dtype:
+        if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"grouped: v is {v.dtype}, but q is {q.dtype}")
         if k.size(-1) != q.size(-1):
             raise ValueError(

@@ -4,6 +4,11 @@ import torch
 from torch import Tensor, nn
 
 
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
+    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+
+
 class Kinds(nn.Module):
     """Every kind of input, and two results.
 
@@ -47,7 +52,7 @@ class Kinds(nn.Module):
             raise ValueError(f"kinds: at must have at least 1 dimension, [M], but has {at.dim()}")
         if not q.is_floating_point():
             raise ValueError(f"kinds: q must be a floating-point tensor, but is {q.dtype}")
-        if k.dtype != q.dtype:
+        if k.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"kinds: k is {k.dtype}, but q is {q.dtype}")
         if see.dtype != torch.bool:
             raise ValueError(f"kinds: see must be a bool tensor, but is {see.dtype}")

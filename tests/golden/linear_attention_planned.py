@@ -4,6 +4,11 @@ import torch
 from torch import Tensor, nn
 
 
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
+    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+
+
 class LinearAttention(nn.Module):
     """Katharopoulos et al., Transformers are RNNs, ICML 2020.
 
@@ -45,9 +50,9 @@ class LinearAttention(nn.Module):
             raise ValueError(
                 f"linear_attention: q must be a floating-point tensor, but is {q.dtype}"
             )
-        if k.dtype != q.dtype:
+        if k.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"linear_attention: k is {k.dtype}, but q is {q.dtype}")
-        if v.dtype != q.dtype:
+        if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"linear_attention: v is {v.dtype}, but q is {q.dtype}")
         if k.size(-1) != q.size(-1):
             raise ValueError(

@@ -4,6 +4,11 @@ import torch
 from torch import Tensor, nn
 
 
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
+    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+
+
 def is_new(state: Tensor) -> bool:
     """Whether nothing has been kept yet."""
     return state.dim() == 1 and state.size(0) == 0
@@ -116,9 +121,9 @@ class Retention(nn.Module):
             )
         if not q.is_floating_point():
             raise ValueError(f"retention: q must be a floating-point tensor, but is {q.dtype}")
-        if k.dtype != q.dtype:
+        if k.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"retention: k is {k.dtype}, but q is {q.dtype}")
-        if v.dtype != q.dtype:
+        if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"retention: v is {v.dtype}, but q is {q.dtype}")
         if k.size(-3) != q.size(-3):
             raise ValueError(

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
+    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+
+
 def is_new(state: Tensor) -> bool:
     """Whether nothing has been kept yet."""
     return state.dim() == 1 and state.size(0) == 0
@@ -84,6 +89,26 @@ class Rotated(nn.Module):
             )
         if not x.is_floating_point():
             raise ValueError(f"rotated: x must be a floating-point tensor, but is {x.dtype}")
+        if self.w.dtype != x.dtype and (not in_autocast(x)):
+            raise ValueError(
+                f"rotated: x is {x.dtype}, but the module holds w in {self.w.dtype}: convert one "
+                "of them, as with `module.to(dtype)`, or use torch.autocast"
+            )
+        if self.b.dtype != x.dtype and (not in_autocast(x)):
+            raise ValueError(
+                f"rotated: x is {x.dtype}, but the module holds b in {self.b.dtype}: convert one "
+                "of them, as with `module.to(dtype)`, or use torch.autocast"
+            )
+        if self.scale.dtype != x.dtype and (not in_autocast(x)):
+            raise ValueError(
+                f"rotated: x is {x.dtype}, but the module holds scale in {self.scale.dtype}: "
+                "convert one of them, as with `module.to(dtype)`, or use torch.autocast"
+            )
+        if self.shift.dtype != x.dtype and (not in_autocast(x)):
+            raise ValueError(
+                f"rotated: x is {x.dtype}, but the module holds shift in {self.shift.dtype}: "
+                "convert one of them, as with `module.to(dtype)`, or use torch.autocast"
+            )
         if x.size(-1) != self.C:
             raise ValueError(
                 f"rotated: x has size {x.size(-1)} on axis C (dimension -1), but the module was "

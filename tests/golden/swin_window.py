@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
+    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+
+
 class SwinWindow(nn.Module):
     """Windows of W tokens. Liu et al., Swin Transformer, ICCV 2021.
 
@@ -48,9 +53,9 @@ class SwinWindow(nn.Module):
             )
         if not q.is_floating_point():
             raise ValueError(f"swin_window: q must be a floating-point tensor, but is {q.dtype}")
-        if k.dtype != q.dtype:
+        if k.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"swin_window: k is {k.dtype}, but q is {q.dtype}")
-        if v.dtype != q.dtype:
+        if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"swin_window: v is {v.dtype}, but q is {q.dtype}")
         if k.size(-1) != q.size(-1):
             raise ValueError(
