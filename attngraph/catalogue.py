@@ -36,18 +36,27 @@ def is_reconstruction(report: Report) -> bool:
     return re.search(r"\breconstruction\b", _docstring(report)) is not None
 
 
+def status(report: Report) -> str:
+    """Whether the formula is as its source prints it, and what is not in order with it, if anything."""
+    words = "reconstruction" if is_reconstruction(report) else "published"
+    broken = sum(not verdict.holds for verdict in report.verdicts)
+    if broken:
+        return f"{words}; **{counted(broken, 'broken promise')}**"
+    return words if report.ok else f"{words}; **with mistakes**"
+
+
 def table(reports: Iterable[Report], link: Callable[[Report], str]) -> str:
-    """One row per formula: what it is, its orders in the sequence axes, its forms besides the dense one, its promises.
+    """One row per formula: what it is, its orders in the sequence axes, forms besides the dense one, promises, status.
 
     link: the address of a formula's entry.
     """
-    titles = ("formula", "what it is", "as written", "as compiled", "forms", "promises")
+    titles = ("formula", "what it is", "as written", "as compiled", "forms", "promises", "status")
     rows = [_row(titles), _row("---" for _ in titles)]
     for report in reports:
         promises = ", ".join(f"`{verdict.text}`" for verdict in report.verdicts)
         orders = _code(report.written_order), _code(report.order)
         name = f"[{report.name}]({link(report)})"
-        rows.append(_row((name, _cell(summary(report)), *orders, ", ".join(_forms(report)), promises)))
+        rows.append(_row((name, _cell(summary(report)), *orders, ", ".join(_forms(report)), promises, status(report))))
     return "\n".join(rows)
 
 
@@ -66,6 +75,7 @@ def entry(report: Report, heading: str = "##", module: str = "") -> str:
         parts.append(_fence("attn", _uses(report) + _without_docstring(_text(report))))
         parts.append(_fence("math", latex_formula(report.formula.tree)))
         parts.append(f"`{signature(report.formula)}`; orders count {_sequence(report)}.")
+        parts.append(f"Status: {status(report)}.")
         parts += [_costs(report), *_account(report, report.formula), _passes(report), _steps(report)]
         parts.append(_simplified(report, report.formula))
         parts.append(f"The [generated module]({module}), as `attngraph compile` writes it." if module else "")
@@ -123,12 +133,11 @@ def _account(report: Report, formula: Formula) -> list[str]:
     if found is None:
         return []
     forms = [f"{form.name}: {'' if form.exists else 'no, '}{form.text}" for form in found.forms]
-    status = ["a reconstruction, as said above"] if is_reconstruction(report) else []
     promises = [f"promised and {'kept' if v.holds else 'NOT kept'}: `{v.text}`" for v in report.verdicts]
     findings = [f"{each.code}: {each.message}, at {quoted(report.source, each.span)}" for each in report.diagnostics]
     held = report.properties
     more = weights(report, formula, held, quoted) if held is not None else ()
-    known = [*status, *notes(report, formula, found, quoted), *more, *findings, *promises]
+    known = [*notes(report, formula, found, quoted), *more, *findings, *promises]
     return [_list("Forms", forms), _list("Known of it", known)]
 
 

@@ -269,7 +269,7 @@ def _associative(case: Case) -> Iterator[Form]:
         yield Form("associative", True, f"as compiled, by {' and '.join(rules) or 'values at all positions'}")
         return
     cost = measure(made.graph, Sequence(made.formula), in_rows(made.formula, made.graph))
-    held = f"time {cost.time}, memory {' or '.join(map(str, cost.memory))}"
+    held = f"time {cost.time}, memory {cost.memory_growth}"
     reason = next((found for scan in scans if (found := unsafe(text, scan)) is not None), None)
     place = None if reason is None or reason.culprit is None else origin(case, reason.culprit)
     words = reason.reason if reason is not None else "at the sizes that models have, steps are less work"

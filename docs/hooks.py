@@ -129,6 +129,29 @@ def families(folder: Path) -> dict[str, str]:
     return found
 
 
+HOW_TO_READ = """## How to read an entry
+
+- **Text**: the formula as attngraph reads it. `q[N, D]` has the axes `N` and `D`; axes of one name meet, and batch
+  axes in front are left out. `x @ y` contracts the last axis of `x`, `x[N -> M]` is `x` with an axis of another
+  name, `pos(N)` is 0 to `N - 1`. The [language](../language.md) says the rest.
+- **Mathematics**: the same, made from the text. A lower-case letter is the position along the axis of that letter;
+  ⊙ multiplies element by element, with axes met by name; an index with an arrow, as in `x` with `n -> m`, is the
+  renamed copy; an arrow to the left gives a state its next value.
+- **Types** are those of inputs and results, with the axes that orders count: how time and memory grow with these,
+  every other size constant.
+- **Operations** are floating-point operations, two for a multiplication with an addition; **elements** are the most
+  intermediate values that are alive at once: which of several peaks is the largest depends on the sizes. Both are
+  for one batch entry.
+- **Forms**: *dense* runs the text as it stands; *linear* takes time and memory linear in the sequence; *chunked*
+  carries a state from chunk to chunk; *recurrent* goes position by position; *associative* computes a recurrence at
+  all positions at once. Where one is missing, the reason stands there.
+- **Passes**: how often an input has to be read along an axis, whatever the schedule, as in FuseMax (Nayak et al.,
+  MICRO 2024).
+- **Status**: *published* formulas stand as their source has them; a *reconstruction* stands for one that could not
+  be seen, or for words without a formula. What is wrong or doubtful about a formula has a
+  [code](../reference/codes/index.md), such as AG511."""
+
+
 def example_pages(folder: Path) -> dict[str, str]:
     """Path within the site -> text: a page per family of formulas, their index, and every generated module."""
     pages: dict[str, str] = {}
@@ -138,6 +161,7 @@ def example_pages(folder: Path) -> dict[str, str]:
         "tests. Orders count the sequence axes only; the page of a family shows the polynomials in all sizes. Of the "
         "forms, *recurrent* is `step` with a state of fixed size, *cached* is `step` with a cache of earlier tokens, "
         "*repeated* a `step` that computes the whole sequence again.",
+        HOW_TO_READ,
     ]
     for family, about in families(folder).items():
         sources = [read(path) for path in sorted((folder / family).glob("*.attn"))]

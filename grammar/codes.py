@@ -62,6 +62,12 @@ CODES: dict[str, Code] = {
     "AG105": Code("unmatched-bracket", "error", "`{closer}` closes nothing", "take it out, or open the bracket"),
     "AG106": Code("mismatched-bracket", "error", "`{closer}` cannot close `{opener}`"),
     "AG107": Code("unclosed-docstring", "error", "the docstring is never closed", "end it with `{quotes}`"),
+    "AG108": Code(
+        "misleading-text",
+        "error",
+        "this character makes the text look other than it is read: {character}",
+        "take it out",
+    ),
     "AG110": Code("unexpected", "error", "expected {expected}, found {found}"),
     "AG111": Code("missing-operand", "error", "`{operator}` has no value on its {side}"),
     "AG112": Code(

@@ -158,6 +158,7 @@ class Scan:
     line_is_unreadable: bool = False
 
 
+_MISLEADING = re.compile("[\u202a-\u202e\u2066-\u2069\x0b\x0c\x85\u2028\u2029]|\r(?=.)")  # no `\r` of a line break
 _HEADER_INSIDE = re.compile(r"^attention\s+\w+\s*\(", re.MULTILINE)
 _STATEMENT_AHEAD = re.compile(
     r"[^\n]*\n(?:[^\S\n]*\n)*[^\S\n]*"
@@ -204,8 +205,11 @@ def scan(source: Source, spellings: Lexicon) -> Scan:
                 _foreign_word(result, word, position, spellings)
         elif kind == "SYMBOL":
             tokens.append(token(symbols[found[0]], found[0], position, end))
-        elif kind in ("NUMBER", "TRANSPOSE", "COMMENT"):
+        elif kind in ("NUMBER", "TRANSPOSE"):
             tokens.append(token(kind, found[0], position, end))
+        elif kind == "COMMENT":
+            tokens.append(token(kind, found[0], position, end))
+            _honest(result, text, position, end)
         elif kind == "NEWLINE":
             tokens.append(token(kind, found[0], position, end))
             result.line_is_unreadable = False
@@ -215,6 +219,7 @@ def scan(source: Source, spellings: Lexicon) -> Scan:
             end = _docstring(result, text, position, found[0])
         elif kind == "STRING":
             tokens.append(token("STRING", found[0], position, end))
+            _honest(result, text, position, end)
         elif kind != "SPACE":
             _foreign(result, found[0], position, spellings)
         position = end
@@ -228,6 +233,14 @@ def _skip(result: Scan, start: int, end: int) -> int:
     return end
 
 
+def _honest(result: Scan, text: str, start: int, end: int) -> None:
+    """Reports the first character of a text in words by which it would be shown other than it is read."""
+    found = _MISLEADING.search(text, start, end)
+    if found is not None:
+        facts = {"character": describe(found[0])}
+        result.diagnostics.append(Diagnostic("AG108", Span(*found.span()), facts))
+
+
 def _docstring(result: Scan, text: str, start: int, quotes: str) -> int:
     """Reads a docstring from its opening quotes; returns where to go on."""
     place = Span(start, start + 3)
@@ -237,6 +250,7 @@ def _docstring(result: Scan, text: str, start: int, quotes: str) -> int:
             facts = {"found": quotes}
             result.diagnostics.append(Diagnostic("AG103", place, facts, help='a docstring stands in `"""`'))
         result.tokens.append(token("DOCSTRING", text[start + 3 : close], start, close + 3))
+        _honest(result, text, start, close)
         return close + 3
     # Never closed (or only by the quotes of the next formula): go on where the formula visibly goes on.
     result.diagnostics.append(Diagnostic("AG107", place, {"quotes": quotes}))

@@ -72,7 +72,7 @@ def equivalent(
     if same_sums(matched) or (shorter and same_sums(simple)):
         reason = "for all sizes, for finite values: both are the same sum of products"
         return Equivalence(Verdict.PROVED, "sums of products", reason, tuple(tested), everywhere=True)
-    if guards and same_sums(matched, guards=True):
+    if guards and (same_sums(matched, guards=True) or (rules and same_sums(_unguarded(matched), guards=True))):
         reason = "for all sizes, where no epsilon acts and all values are numbers: both are the same sum of products"
         return Equivalence(Verdict.PROVED, "sums of products", reason, tuple(tested), everywhere=True)
     exact = exact or identity(matched, tested)
@@ -120,10 +120,16 @@ def _different(found: Counterexample) -> Equivalence:
     return Equivalence(Verdict.DIFFERENT, _RUN, "the values are in the example", (found.sizes,), found)
 
 
-def _simplified(side: Side) -> Side:
+def _simplified(side: Side, *, guards: bool = False) -> Side:
     """What the formula simplifies to, lowered operations written out."""
     outputs = dense(side.graph.outputs, side.formula.builder)
-    return Side(side.formula, simplify(replace(side.formula, graph=Graph(tuple(outputs), {}))).graph)
+    return Side(side.formula, simplify(replace(side.formula, graph=Graph(tuple(outputs), {})), guards=guards).graph)
+
+
+def _unguarded(matched: Matched) -> Matched:
+    """Both formulas simplified as they may be where no epsilon acts and all values are numbers."""
+    left, right = _simplified(matched.left, guards=True), _simplified(matched.right, guards=True)
+    return replace(matched, left=left, right=right)
 
 
 def _same(left: Side, right: Side) -> bool:

@@ -154,6 +154,9 @@ class Dependence:
                 if path.source != axis and self._carriers(axis) and self._carriers(path.source) == self._carriers(axis):
                     return cause, f"the tokens lie along `{axis}` and `{path.source}` together, which have no order"
                 if facts.equal(Poly.symbol(path.source), Poly.symbol(axis)) is not Truth.YES:
+                    size = facts.canonical(Poly.symbol(path.source))
+                    if size.as_symbol() is None:
+                        return cause, f"`{path.source}` has {size} entries, which are not the positions along `{axis}`"
                     same = f"`where {path.source} = {axis}`"
                     return cause, f"nothing says that `{path.source}` is as long as `{axis}`; state {same}"
                 if path.own == (axis,):

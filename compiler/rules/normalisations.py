@@ -47,6 +47,20 @@ SCALES = (
         "direction of a direction", "x[N, M]", "l2_normalize[M](l2_normalize[M](x))", "l2_normalize[M](x)",
         "a direction has length 1", near_miss="l2_normalize[M](l1_normalize[M](x))", guard=_EPS,
     ),
+    *(
+        Rule(
+            f"{name} of a direction", "x[N, M], y[N, M]", f"sum[M]({before})", "1", "a direction has length 1",
+            near_miss=f"sum[M]({near_miss})", guard=_EPS,
+        )
+        for name, before, near_miss in (
+            ("product", "l2_normalize[M](x) * l2_normalize[M](x)", "l2_normalize[M](x) * l2_normalize[M](y)"),
+            ("squares", "square(l2_normalize[M](x))", "square(l1_normalize[M](x))"),
+        )
+    ),
+    Rule(
+        "length of a direction", "x[N, M]", "norm[M](l2_normalize[M](x))", "1", "a direction has length 1",
+        near_miss="norm[M](l1_normalize[M](x))", guard=_EPS,
+    ),
     Rule(
         "shares of shares", "x[N, M]", "l1_normalize[M](l1_normalize[M](x))", "l1_normalize[M](x)",
         "shares sum to 1", near_miss="l1_normalize[M](l2_normalize[M](x))", guard=_EPS,

@@ -63,6 +63,7 @@ BUILT: Mapping[str, Callable[[Path], list[Diagnostic]]] = {
     "AG004": of_text(FORMULA + "(" * 300 + "x" + ")" * 300 + "\n"),
     "AG005": of_text(FORMULA + "x" + " + x" * 10_000 + "\n"),
     "AG006": of_text(doubling(16)),
+    "AG108": of_text(f"# see \u202eexp(x)\u202c\n{FORMULA}x\n"),  # raw, it would mislead the readers of its page
     "AG279": of_text(
         "attention outer(x[N]) -> [N]:\n    return inner(x)\n\n"
         "attention inner(x[N]) -> [N]:\n    y = 2 x\n    return y\n"

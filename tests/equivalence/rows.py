@@ -16,7 +16,7 @@ class Row:
     """Two forms that are the same, in words.
 
     proved: pairs of formulas that are proved. open: pairs that are equal wherever they are tried, and why this is not
-    proved. tests: of `tests/examples`, as `file.function`.
+    proved. guarded: pairs that are proved where no epsilon acts. tests: of `tests/examples`, as `file.function`.
     """
 
     left: str
@@ -24,6 +24,7 @@ class Row:
     proved: tuple[Pair, ...] = ()
     open: tuple[tuple[Pair, str], ...] = ()
     tests: tuple[str, ...] = ()
+    guarded: tuple[Pair, ...] = ()
 
 
 EQUAL = (
@@ -264,6 +265,10 @@ EQUAL = (
         "circulant embedding; without e^(-1/2); bias = 0: positive-feature linear attention",
         (("nprf_unbiased", "nprf_linear"), ("nprf_causal_unbiased", "nprf_causal_linear")),
         tests=("test_schedules.test_kernelised_relative_attention_by_circulant_embedding",),
+        guarded=(
+            ("nprf_rpe_attention", "nprf_without_lengths"),
+            ("nprf_rpe_attention_causal", "nprf_causal_without_lengths"),
+        ),
     ),
 )  # fmt: skip
 

@@ -23,6 +23,9 @@ GUARDED = (
     ("where(isnan(x / y), 0, x / y)", "x / y"), ("l2_normalize[D](x / std[D](x * y))", "l2_normalize[D](x)"),
     ("y * x / std[D](x / exp(s))", "y * exp(s) * x / std[D](x)"),
     ("l2_normalize[D](x / norm[D](y))", "l2_normalize[D](x)"),
+    ("norm[D](l2_normalize[D](x)) * y", "y"), ("sum[D](square(l2_normalize[D](x))) * y", "y"),
+    ("exp(y - sum[D](l2_normalize[D](x) * l2_normalize[D](x)) / 2)", "exp(y) * exp(-1 / 2)"),
+    ("sum[D](square(x / norm[D](x))) * y", "y"),
 )  # fmt: skip
 #: not equal, although they look like it
 NEVER = (
@@ -33,6 +36,8 @@ NEVER = (
     ("l2_normalize[D](x / (s - 1))", "l2_normalize[D](x)"),
     ("l2_normalize[D](x + s)", "l2_normalize[D](x)"), ("l2_normalize[D](x - 2 * x)", "l2_normalize[D](x)"),
     ("l2_normalize[D](x * max[D](y))", "l2_normalize[D](x)"), ("norm[D](x - y) * x", "norm[D](x + y) * x"),
+    ("sum[D](l2_normalize[D](x) * l2_normalize[D](y)) * x", "x"), ("norm[D](l1_normalize[D](x)) * y", "y"),
+    ("sum[N](square(l2_normalize[D](x))) * y", "y"), ("norm[N](l2_normalize[D](x)) * y", "y"),
     ("l2_normalize[D](x * (N - 2))", "l2_normalize[D](x)"), ("layer_norm[D](x)", "x - mean[D](x)"),
 )  # fmt: skip
 

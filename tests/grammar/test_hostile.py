@@ -103,6 +103,30 @@ def within(seconds: float, text: str) -> tuple[Diagnostic, ...]:
     raise AssertionError(f"took {min(taken):.2f} s")
 
 
+MISLEADING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x0B, 0x0C, 0x85, 0x2028, 0x2029, 0x0D]
+PLACES = {
+    "comment": HEADER + "    return q  # a{}b\n",
+    "comment on top": "# {}b\n" + HEADER + "    return q\n",
+    "docstring": HEADER + '    """A {} word."""\n    return q\n',
+    "path": 'use "a{}b.attn"\n' + HEADER + "    return q\n",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("code", MISLEADING)
+def test_text_that_looks_other_than_it_is_read(code: int, place: str) -> None:
+    text = PLACES[place].format(chr(code))
+    found = [d for d in read(text) if d.code == "AG108"]
+    assert [text[d.span.start] for d in found] == [chr(code)]
+
+
+@pytest.mark.parametrize("words", ["קשב", "انتباه", "注意", "naïve 🙂", "tab\there"])
+def test_words_of_any_script_are_welcome(words: str) -> None:
+    for place in ("comment", "comment on top", "docstring"):
+        for text in (PLACES[place].format(words), PLACES[place].format(words).replace("\n", "\r\n")):
+            assert [d.code for d in read(text)] == []
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_text_is_answered_within_a_second(case: str) -> None:
     text, code = CASES[case]

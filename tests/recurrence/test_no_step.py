@@ -17,6 +17,11 @@ QKV = "attention f(q[N, D], k[M, D], v[M, E]) -> [N, E]:\n"
 TEXTS: Mapping[str, tuple[str, str]] = {
     "other positions": (QKV + "    where M = N\n    return softmax[M](q @ k^T) @ v\n", "it is not causal: position n"),
     "two sequences": (QKV + "    return softmax[M](q @ k^T) @ v\n", "it is not causal: nothing says that `M`"),
+    "an axis of another size": (
+        "attention f(q[N, D], k[K, D]) -> [N, D]:\n    where K = floor(N / 2) + 1\n    sequence N, K\n"
+        "    return q * sum[K](k)\n",
+        "it is not causal: `K` has floor(N/2) + 1 entries, which are not the positions along `N`",
+    ),
     "one result": ("attention f(x[N, D]) -> [D]:\n    return mean[N](x)\n", "the result has no sequence axis"),
     "no sequence": ("attention f(x[D]) -> [D]:\n    return 2 * x\n", "there is no sequence axis to step along"),
     "a later position": ("attention f(x[N, D]) -> [N, D]:\n    return shift[N](x, by=-1)\n", "in `shift[N](x, by=-1)`"),

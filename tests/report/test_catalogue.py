@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mkdocs.exceptions import PluginError
 
-from attngraph.catalogue import entry, table
+from attngraph.catalogue import entry, status, table
 from attngraph.compiler.pipeline import check_source, read
 from attngraph.compiler.report import Report
 from attngraph.grammar.source import Source
@@ -42,7 +42,7 @@ def test_an_entry_says_everything() -> None:
     assert shown[2][1] == "a = q @ k^T\nreturn a @ v\n"
     for line in (
         "| time | `O(N*M)` | `O(N + M)` |",
-        "- a reconstruction, as said above",
+        "\n\nStatus: reconstruction.\n\n",
         "- promised and kept: `linear`",
         "- recurrent: no, it is not causal",
         "- permuting positions along `M` changes nothing",
@@ -73,8 +73,18 @@ def test_an_entry_of_a_wrong_formula_lists_its_findings() -> None:
 def test_a_row_of_the_table() -> None:
     last = table([report(FORMULA)], lambda found: f"here#{found.name}").splitlines()[-1]
     assert last == (
-        "| [probe](here#probe) | Weights w\\_1 \\* w\\_2 \\| \\<b>. | `O(N*M)` | `O(N + M)` | linear | `linear` |"
+        "| [probe](here#probe) | Weights w\\_1 \\* w\\_2 \\| \\<b>. | `O(N*M)` | `O(N + M)` | linear | `linear` "
+        "| reconstruction |"
     )
+
+
+def test_status_tells_what_is_not_in_order() -> None:
+    published = FORMULA.replace("A reconstruction", "As printed")
+    assert status(report(published)) == "published"
+    assert status(report(published.replace("require linear", "require linear, causal, time O(1)"))) == (
+        "published; **2 broken promises**"
+    )
+    assert status(report(FORMULA.replace("k^T", "k"))).endswith("**with mistakes**")
 
 
 def test_pages_of_the_documentation(tmp_path: Path) -> None:
