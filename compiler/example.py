@@ -35,15 +35,21 @@ def example_inputs(
     Errors: CompileError if no sizes are found that meet the formula's facts.
     """
     known = example_sizes(formula, sizes, constants)
-    kinds = {Kind.INT: torch.int64, Kind.BOOL: torch.bool, Kind.COMPLEX: torch.complex64}
+    real = dtype or torch.get_default_dtype()
+    kinds = {Kind.INT: torch.int64, Kind.BOOL: torch.bool, Kind.COMPLEX: complex_dtype(real)}
     return tuple(
         torch.ones(
             (*(_BATCH + index for index in range(batch)), *(known[axis] for axis in node.axes)),
             device=device,
-            dtype=kinds.get(node.type.kind, dtype or torch.get_default_dtype()),
+            dtype=kinds.get(node.type.kind, real),
         )
         for node in formula.inputs
     )
+
+
+def complex_dtype(real: torch.dtype) -> torch.dtype:
+    """That of complex numbers beside real ones; half precision has none that torch computes much with."""
+    return torch.complex128 if real == torch.float64 else torch.complex64
 
 
 def example_sizes(

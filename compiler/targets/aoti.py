@@ -17,7 +17,7 @@ from .base import Example, Special
 from .decompositions import aten, convolution
 from .instead import TRACED
 from .lifted import with_sizes
-from .programs import Programs, Run, Stateless, agrees, as_tuple, export, state
+from .programs import Programs, Run, Stateless, agrees, as_tuple, export, precision, state
 
 # Inductor's patterns for attention take a scale that is made of a size for a number, that of the example: torch 2.13.
 CONFIGURATION = {"pattern_matcher": False}
@@ -85,7 +85,7 @@ def _hold(run: Run, module: nn.Module, example: Example, inputs: Sequence[Tensor
 
     Errors: CompileError.
     """
-    dtype = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
+    dtype = precision(inputs) or torch.float32
     try:
         fits = agrees(run, module, example, dtype, batch)
     except RuntimeError as error:

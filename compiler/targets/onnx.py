@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CompileError
+from ..types import Kind
 from .base import Example, Special
 from .decompositions import ONNX as TABLE
 from .instead import TRACED
-from .programs import Programs, Run, agrees, export, state
+from .pairs import Pairs, has_complex, laid_out
+from .programs import Programs, Run, agrees, export, precision, state
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
@@ -30,7 +32,8 @@ DTYPES = (torch.float32, torch.float64, torch.float16)
 class ONNX:
     """An ONNX graph, dynamic in every size that no parameter fixes; no gradients. Built modules run it by onnxruntime,
     on the CPU, in float32, float64 or float16. Saved as a .onnx file, for the number of batch dimensions and the dtype
-    that it was exported for; inputs and outputs have the names and axes of the formula."""
+    that it was exported for; inputs and outputs have the names and axes of the formula, and complex ones a last
+    dimension of two behind them, for the real and the imaginary part."""
 
     name = "onnx"
     suffix: str | None = ".onnx"
@@ -48,7 +51,7 @@ class ONNX:
             dtype = _dtype(inputs)
 
             def made() -> tuple[list[Tensor], Run]:
-                call = _session(_program(module, inputs), dtype)
+                call = _session(_program(module, inputs), example, dtype)
                 _hold(call, module, example, dtype, 1)
                 return [tensor.detach().clone() for _, tensor in state(module)], call
 
@@ -68,14 +71,14 @@ class ONNX:
         _needs("onnx", "onnxscript", "onnxruntime")
         inputs = example.inputs(batch=batch)
         program = _program(module, inputs)
-        _hold(_session(program, _dtype(inputs)), module, example, _dtype(inputs), batch)
+        _hold(_session(program, example, _dtype(inputs)), module, example, _dtype(inputs), batch)
         _name(program, module, example, batch)
         program.save(str(path))
 
 
 def _dtype(inputs: Sequence[Tensor]) -> torch.dtype:
-    """The dtype of real inputs. Errors: ValueError where onnxruntime has no such tensors."""
-    found = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
+    """The dtype of real numbers. Errors: ValueError where onnxruntime has no such tensors."""
+    found = precision(inputs) or torch.float32
     if found not in DTYPES:
         raise ValueError(f"onnxruntime takes no {_short(found)} here: use {', '.join(map(_short, DTYPES))}")
     return found
@@ -85,8 +88,8 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _session(program: ONNXProgram, dtype: torch.dtype) -> Run:
-    """The program as onnxruntime runs it. Errors: CompileError."""
+def _session(program: ONNXProgram, example: Example, dtype: torch.dtype) -> Run:
+    """The program as onnxruntime runs it, a complex tensor as real and imaginary parts. Errors: CompileError."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -100,10 +103,12 @@ def _session(program: ONNXProgram, dtype: torch.dtype) -> Run:
         raise CompileError(f"onnxruntime cannot run this in {_short(dtype)}: {_first_line(error)}") from error
     names = [argument.name for argument in session.get_inputs()]
     places = [int(name.removeprefix("tensor")) for name in names]  # what nothing reads is no input of the session
+    pairs = [node.type.kind is Kind.COMPLEX for node in example.formula.graph.outputs]
 
     def run(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        feed = {name: tensors[place].detach().numpy() for name, place in zip(names, places, strict=True)}
-        return [torch.from_numpy(result) for result in session.run(None, feed)]
+        feed = {name: laid_out(tensors[place].detach()).numpy() for name, place in zip(names, places, strict=True)}
+        found = [torch.from_numpy(result) for result in session.run(None, feed)]
+        return [torch.view_as_complex(each) if pair else each for each, pair in zip(found, pairs, strict=True)]
 
     return run
 
@@ -138,11 +143,12 @@ def _needs(*packages: str) -> None:
 
 def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> ONNXProgram:
     """The ONNX program of a module. Errors: CompileError."""
-    if any(tensor.is_complex() for tensor in inputs):
-        raise CompileError("onnxruntime takes no complex inputs; take the target export or aoti")
     names = [f"tensor{index}" for index in range(len(inputs))]
     with _quiet(), torch.no_grad():
         exported = export(module, inputs).run_decompositions(TABLE)
+        if has_complex(exported):
+            core = exported.run_decompositions({**torch.export.default_decompositions(), **TABLE})
+            exported = export(Pairs(core), tuple(map(laid_out, inputs))).run_decompositions(TABLE)
         options = {"input_names": names, "custom_translation_table": _translations(), "verbose": False}
         options["optimize"] = False  # it takes numbers up to 1e-8 for 0, and those near 1 for 1
         try:
@@ -235,6 +241,8 @@ def _name_dimensions(value: Any, names: tuple[str, ...]) -> None:
     for index, name in enumerate(names):
         if not isinstance(value.shape[index], int):
             value.shape[index] = name
+    for index in range(len(names), len(value.shape)):
+        value.shape[index] = 2  # the parts of a complex number
 
 
 @contextlib.contextmanager

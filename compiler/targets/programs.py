@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..example import complex_dtype
 from .base import Example
+from .pairs import Pairs
 
 Run = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 # How much a program may differ from the module, relative to the largest value; onnxruntime keeps some float64 numbers
@@ -26,7 +28,7 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], fixed: int = 0) -> Exp
     free = len(inputs) - fixed
     shapes = [dict.fromkeys(range(tensor.dim()), Dim.AUTO) if i < free else None for i, tensor in enumerate(inputs)]
     # a module whose forward takes *tensors has one argument, the tuple of them
-    dynamic = (tuple(shapes),) if isinstance(module, Stateless) else tuple(shapes)
+    dynamic = (tuple(shapes),) if isinstance(module, Stateless | Pairs) else tuple(shapes)
     return torch.export.export(module, inputs, dynamic_shapes=dynamic)
 
 
@@ -71,8 +73,9 @@ def state(module: nn.Module) -> list[tuple[str, Tensor]]:
 class Programs(nn.Module):
     """A module that runs as programs: one for each dtype and device, made when first met.
 
-    A program has exactly one batch dimension; here any number of them broadcasts. Its tensors are those of the
-    generated module, `module.*` in the state dict, and may change between calls.
+    A program has exactly one batch dimension; here any number of them broadcasts, and complex inputs are taken in the
+    precision of the real ones. Its tensors are those of the generated module, `module.*` in the state dict, and may
+    change between calls.
 
     make: the program for example inputs. trains: whether it has gradients; where not, calls with inputs that require
     one raise RuntimeError.
@@ -96,6 +99,9 @@ class Programs(nn.Module):
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor | tuple[Tensor, ...]:
         arguments = self._bind(inputs, named)
+        dtype = precision(arguments)
+        if dtype is not None:
+            arguments = [x.to(complex_dtype(dtype)) if x.is_complex() else x for x in arguments]
         check = getattr(self.module, "check", None)
         if check is not None:  # the program states its guards in terms of its graph; this speaks of the formula
             check(*arguments)
@@ -127,7 +133,7 @@ class Programs(nn.Module):
 
     def _program_for(self, inputs: list[Tensor]) -> Run:
         """The program for the dtype and device of these inputs: both are fixed in a program."""
-        dtype = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), None)
+        dtype = precision(inputs)
         key = (dtype, inputs[0].device)
         if key not in self._programs:
             self._programs[key] = self._make(self._example.inputs(dtype=dtype, device=key[1]))
@@ -137,6 +143,13 @@ class Programs(nn.Module):
         self._programs.clear()  # they are for the tensors from before
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def precision(inputs: Sequence[Tensor]) -> torch.dtype | None:
+    """The dtype of the real numbers of a call, parts of complex ones included; None where there are none."""
+    real = [tensor.dtype for tensor in inputs if tensor.is_floating_point()]
+    parts = [tensor.dtype.to_real() for tensor in inputs if tensor.is_complex()]
+    return next(iter((*real, *parts)), None)
 
 
 def as_tuple(results: object) -> Sequence[Tensor]:

@@ -123,12 +123,6 @@ def test_onnx_computes_in_the_dtype_of_its_inputs() -> None:
         made(*(x.to(torch.bfloat16) for x in inputs))
 
 
-def test_onnx_takes_no_complex_inputs() -> None:
-    text = "attention f(x[N] complex) -> [N]:\n    return real(x)\n"
-    with pytest.raises(attngraph.CompileError, match="onnxruntime takes no complex inputs; take the target export"):
-        compiled(text, target="onnx")
-
-
 def test_programs_without_gradients_say_so() -> None:
     made = compiled(SOFTMAX, target="onnx")
     q, k, v = (x.float() for x in DRAWN[SOFTMAX]((2,), 9))
