@@ -21,7 +21,7 @@ from .lowerings.toeplitz import ToeplitzProduct
 from .ops.arithmetic import Add, Divide, FloorDivide, IntegerPower, Multiply, Power, Subtract
 from .ops.base import Op
 from .ops.cumulative import CumulativeSum
-from .ops.functions import Exp, Log, Sqrt
+from .ops.functions import Abs, Exp, Log, Sqrt
 from .ops.layout import Broadcast, Rename, Reorder
 from .ops.leaves import Literal, Position, Size
 from .ops.logic import And, Equal, GreaterEqual, LessEqual, Where
@@ -89,7 +89,10 @@ def _causal_scan(node: Node, operands: list[Node], builder: Builder) -> Node:
     axes = (op.key, *op.inner)
     total = _sum(builder, _product(builder, weight, query, key, value), axes)
     if op.normalise:
-        total = make(Divide(), total, _sum(builder, _product(builder, weight, query, key), axes))
+        weights = _sum(builder, _product(builder, weight, query, key), axes)
+        if op.bounded:
+            weights = make(Maximum(), make(Abs(), weights), operands[-1])
+        total = make(Divide(), total, weights)
     return total
 
 

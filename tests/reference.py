@@ -829,7 +829,10 @@ def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axe
     full = np.broadcast_to(product, tuple(sizes[axis] for axis in whole)).sum(summed)
     if op.normalise:
         plain = np.broadcast_to(weights.over(whole) * query * key, tuple(sizes[axis] for axis in whole))
-        full = full / plain.sum(summed)
+        divisor = plain.sum(summed)
+        if op.bounded:
+            divisor = np.maximum(np.abs(divisor), operands[-1].over((*op.batch, op.query, *op.outer)))
+        full = full / divisor
     return Named(full, (*op.batch, op.query, *op.outer))
 
 

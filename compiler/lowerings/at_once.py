@@ -142,11 +142,19 @@ def decayed_scan(
 
 @accumulating
 def gated_scan(
-    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, normalise: bool, chunk: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    gates: Tensor,
+    least: Tensor | None,
+    offset: int,
+    normalise: bool,
+    chunk: int,
 ) -> Tensor:
     """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) (query[n] . key[m]) value[m].
 
-    gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value.
+    gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value, with `least`,
+    [..., N], by its absolute value, or by `least` where that is larger.
     """
     wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
@@ -160,6 +168,9 @@ def gated_scan(
     state = carried(update.flatten(-2), end.squeeze(-2)).unflatten(-1, (update.size(-2), update.size(-1)))
     early = q.to(wide) * torch.exp(c)
     out = torch.matmul(torch.matmul(q, k.mT) * torch.exp(difference), v) + torch.matmul(early, state)
+    if least is not None:
+        bound = torch.maximum(out[..., -1:].abs(), in_chunks(least.to(wide).unsqueeze(-1), chunk))
+        out, normalise = out[..., :-1] / bound, False
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 

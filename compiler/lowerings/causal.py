@@ -20,11 +20,13 @@ from ..ops.base import Carried, Continuation, Emitter, Operand
 from ..ops.contraction import Contraction
 from ..ops.cumulative import CumulativeSum
 from ..ops.emission import as_tensor
-from ..ops.functions import Exp, Log
+from ..ops.functions import Abs, Exp, Log
 from ..ops.layout import Broadcast, Rename
 from ..ops.leaves import Literal, Position
 from ..ops.logic import Where
+from ..ops.pairs import Maximum
 from ..ops.selection import Shift
+from ..rules.chain import build_product, factors
 from ..sizes import Poly, Truth
 from ..structure import gate_level, lag_at_least, lag_coefficient
 from ..types import Kind, Type, promote
@@ -45,7 +47,8 @@ class CausalScan(Lowering):
     the weight is 1 (kernel `causal_scan`), `exp(rate * (n - m))` (`decayed_scan`) or
     `exp(gates[m + 1] + ... + gates[n])` (`gated_scan`, of logarithms of gates).
 
-    Where `normalise`, the sum is divided by the same sum without the value.
+    Where `normalise`, the sum is divided by the same sum without the value; where also `bounded`, by the absolute value
+    of that, or by the last operand where it is larger.
 
     Katharopoulos et al., Transformers are RNNs, ICML 2020; the chunked form with decay: Sun et al.,
     Retentive Network, 2023.
@@ -67,6 +70,7 @@ class CausalScan(Lowering):
     batch: tuple[str, ...]
     offset: int
     normalise: bool = False
+    bounded: bool = False
 
     def infer(self, *operands: Type) -> Type:
         kind = promote(*(o.kind for o in operands), Kind.REAL)
@@ -100,6 +104,8 @@ class CausalScan(Lowering):
         arguments = self._arguments(emitter, operands)
         if self.kernel == "decayed_scan":
             arguments.append(as_tensor(emitter, operands[3], Kind.REAL, self.batch, wide=True))
+        elif self.kernel == "gated_scan":
+            arguments.append(self._least(emitter, operands))
         settings = map(pyast.constant, (self.offset, self.normalise, CHUNK))
         scan = pyast.call(emitter.helper(self.kernel), *arguments, *settings)
         return unflattened(emitter, scan, self.outer)
@@ -108,6 +114,8 @@ class CausalScan(Lowering):
         self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
     ) -> Continuation:
         arguments = self._arguments(emitter, operands)
+        if self.kernel == "gated_scan" and self.normalise:
+            arguments.append(self._least(emitter, operands))
         if self.kernel == "decayed_scan":
             rate = as_tensor(emitter, operands[3], Kind.REAL, self.batch, wide=True)
             rate = emitter.lasting("rate", rate, operands[3])
@@ -118,6 +126,10 @@ class CausalScan(Lowering):
         settings = map(pyast.constant, (self.offset, CHUNK))
         scan = pyast.call(emitter.helper(f"{kernel}_from"), *arguments, *state, *settings)
         return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.outer))
+
+    def _least(self, emitter: Emitter, operands: Sequence[Operand]) -> ast.expr:
+        """The least that a sum of weights divides by, or None."""
+        return emitter.align(operands[-1], (*self.batch, self.query)) if self.bounded else pyast.constant(None)
 
     def _arguments(self, emitter: Emitter, operands: Sequence[Operand]) -> list[ast.expr]:
         """Query, key and value as matrices, and the gates."""
@@ -462,14 +474,58 @@ def _is(node: Node, value: float) -> bool:
 
 
 def normalised(node: Node, builder: Builder) -> Node | None:
-    """A scan divided by the sum of its own weights, as one scan that carries both."""
+    """A scan divided by the sum of its own weights, or by a bound of it, as one scan that carries both."""
     if not isinstance(node.op, Divide):
         return None
     above, below = node.inputs
     scan = above.op
-    if not isinstance(scan, CausalScan) or scan.normalise or not _sums_weights(below, above):
+    if not isinstance(scan, CausalScan) or scan.normalise:
         return None
-    return builder.make(replace(scan, normalise=True), *above.inputs)
+    below, least = _bounded(below, scan)
+    if not _sums_weights(below, above):
+        shared = _with_weights_in_keys(above, below, builder)
+        if shared is None:
+            return None
+        above, below = shared
+    return builder.make(replace(scan, normalise=True, bounded=bool(least)), *above.inputs, *least)
+
+
+def _bounded(node: Node, scan: CausalScan) -> tuple[Node, tuple[Node, ...]]:
+    """x and y, where the node is `max(abs(x), y)` with y over the queries; else the node, and nothing."""
+    if scan.kernel == "gated_scan" and isinstance(node.op, Maximum):
+        for one, least in (node.inputs, node.inputs[::-1]):
+            if isinstance(one.op, Abs) and {*least.axes} <= {*scan.batch, scan.query} and scan.query in least.axes:
+                return one.inputs[0], (least,)
+    return node, ()
+
+
+def _with_weights_in_keys(above: Node, below: Node, builder: Builder) -> tuple[Node, Node] | None:
+    """Two scans, one of weights w[m] and one of w[m] v[m, e], as scans of 1 and v whose keys are multiplied by w."""
+    one, other = above.op, below.op
+    if not isinstance(one, CausalScan) or not isinstance(other, CausalScan):
+        return None
+    weight = below.inputs[2]
+    same = replace(other, outer=one.outer, batch=one.batch) == one and not other.outer
+    others = [(scan.inputs[:2], scan.inputs[3:]) for scan in (above, below)]
+    if not same or others[0] != others[1] or one.key not in weight.axes or set(weight.axes) & {*one.inner}:
+        return None
+    rest = factors(builder, above.inputs[2])
+    for factor in factors(builder, weight):
+        if factor not in rest:
+            return None
+        rest.remove(factor)
+    value = build_product(builder, rest)
+    if set(value.axes) - {one.key, *one.outer, *one.batch} or one.key not in value.axes:
+        return None
+    query, key = above.inputs[:2]
+    key = builder.make(Multiply(), key, weight)
+    ones = builder.make(Broadcast((one.key,)), builder.make(Literal(1)))
+    scans = (
+        builder.make(scan.op, query, key, values, *scan.inputs[3:])
+        for scan, values in ((above, value), (below, ones))
+    )
+    first, second = scans
+    return first, second
 
 
 def _sums_weights(node: Node, scan: Node) -> bool:

@@ -63,7 +63,7 @@ def their_gates(gates: Tensor) -> Tensor:
 def flash_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
     """`gated_scan` of offset 0. gates: [..., N], their logarithms."""
     if not takes_flash_linear(query):
-        return gated_scan(query, key, value, gates, 0, False, chunk)
+        return gated_scan(query, key, value, gates, None, 0, False, chunk)
     from fla.ops.simple_gla import chunk_simple_gla
 
     logarithms = their_gates(gates.unsqueeze(-1))
@@ -100,7 +100,7 @@ def flash_delta_rule(
             return causal_scan(query, key, strong * added, 0, False, chunk)
         kept = torch.exp(gates).unsqueeze(-1).to(key.dtype)
         added = causal_feedback(-kept * key, strong * key, value, gates, chunk)
-        return gated_scan(query, key, strong * added, gates, 0, False, chunk)
+        return gated_scan(query, key, strong * added, gates, None, 0, False, chunk)
     leading = [1, *leading_dimensions([query, key, value, beta.unsqueeze(-1)])]
     if gates is not None:
         leading = [1, *leading_dimensions([query, key, value, beta.unsqueeze(-1), gates.unsqueeze(-1)])]

@@ -171,13 +171,21 @@ def running_gates(gates: Tensor, first: bool) -> Tensor:
 
 
 def gated_scan(
-    query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, normalise: bool, chunk: int
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    gates: Tensor,
+    least: Tensor | None,
+    offset: int,
+    normalise: bool,
+    chunk: int,
 ) -> Tensor:
     """out[n] = sum over m <= n - offset of exp(gates[m + 1] + ... + gates[n]) (query[n] . key[m]) value[m].
 
-    gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value.
+    gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value, with `least`,
+    [..., N], by its absolute value, or by `least` where that is larger.
     """
-    return gated_chunks(query, key, value, gates, None, True, offset, normalise, chunk)[0]
+    return gated_chunks(query, key, value, gates, least, None, True, offset, normalise, chunk)[0]
 
 
 @accumulating
@@ -186,6 +194,7 @@ def gated_chunks(
     key: Tensor,
     value: Tensor,
     gates: Tensor,
+    least: Tensor | None,
     before: Tensor | None,
     begins: bool,
     offset: int,
@@ -209,6 +218,7 @@ def gated_chunks(
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
     values, some_gates = torch.split(value, chunk, -2), torch.split(gates.to(wide).unsqueeze(-1), chunk, -2)
+    bounds = some_gates if least is None else torch.split(least.to(wide).unsqueeze(-1), chunk, -2)
     parts: list[Tensor] = []
     for index in range(len(queries)):
         q, k, v = queries[index], keys[index], values[index]
@@ -218,7 +228,8 @@ def gated_chunks(
         early = q.to(wide) * torch.exp(c)
         out = torch.matmul(score, v).to(wide) + torch.matmul(early, state)
         if normalise:
-            out = out / (score.to(wide).sum(-1, keepdim=True) + torch.matmul(total.mT, early.mT).mT)  # rows are quick
+            weight = score.to(wide).sum(-1, keepdim=True) + torch.matmul(total.mT, early.mT).mT  # rows are quick
+            out = out / (weight if least is None else torch.maximum(weight.abs(), bounds[index]))
         parts.append(out.to(q.dtype))
         if index + 1 < len(queries) or before is not None:
             end = c[..., -1:, :]

@@ -251,7 +251,7 @@ def gated_scan_from(
     """`gated_scan` of a piece, and the next state, decayed up to the last position."""
     before = sums_before(state, key.size(-1), value.size(-1), value)
     if query.size(-2) > 1:
-        return gated_chunks(query, key, value, gates, before, is_new(state), offset, False, chunk)
+        return gated_chunks(query, key, value, gates, None, before, is_new(state), offset, False, chunk)
     if not is_new(state):
         before = before * torch.exp(gates.to(before.dtype).unsqueeze(-1))
     after = with_outer_product(before, key, value)
@@ -276,6 +276,7 @@ def gated_mean_from(
     key: Tensor,
     value: Tensor,
     gates: Tensor,
+    least: Tensor | None,
     state: Tensor,
     total: Tensor,
     offset: int,
@@ -285,15 +286,19 @@ def gated_mean_from(
     before, seen = both_before(state, total, key, value)
     if query.size(-2) > 1:
         start = together(before, seen)
-        out, both = gated_chunks(query, key, value, gates, start, is_new(state), offset, True, chunk)
+        out, both = gated_chunks(query, key, value, gates, least, start, is_new(state), offset, True, chunk)
         return out, both[..., :-1].contiguous(), both[..., -1:]
     if not is_new(state):
         decay = torch.exp(gates.to(before.dtype).unsqueeze(-1))
         before, seen = before * decay, seen * decay
     after, keys = with_position(before, seen, key, value)
-    if offset != 0:
+    if offset == 0:
+        before, seen = after, keys
+    if least is None:
         return read_mean(query, before, seen), after, keys
-    return read_mean(query, after, keys), after, keys
+    wide = query.to(before.dtype)
+    bound = torch.maximum(torch.matmul(wide, seen).abs(), least.to(before.dtype).unsqueeze(-1))
+    return (torch.matmul(wide, before) / bound).to(query.dtype), after, keys
 
 
 @accumulating

@@ -283,6 +283,19 @@ LEVELS = (
         negative=("g",),
     ),
     _miss(
+        "normaliser_that_is_no_absolute_value",  # where the sum is far below 0, the bound is taken
+        PLAIN + ", i[M], g[N]",
+        "where M = N",
+        "sequence N",
+        "c = cumsum[N](g)",
+        "s = where(pos(N) >= pos(M), c - c[N -> M] + i, -inf)",
+        "w = (q @ k^T) * exp(s - max[M](s))",
+        "return (w / max(sum[M](w), exp(-max[M](s)))) @ v",
+        order="O(N)",
+        ops=("running_maximum", "gated_scan", "gated_scan"),
+        negative=("g",),
+    ),
+    _miss(
         "level_and_a_score_of_both",
         PLAIN + ", i[M], g[N]",
         "where M = N",

@@ -77,7 +77,7 @@ def test_gated_scan(library: ModuleType, length: int, offset: int, normalise: bo
     gates = -_random(2, 3, length).abs()
     level = gates.cumsum(-1)
     weight = torch.exp((level[..., None] - level[..., None, :]).clamp(max=0))
-    found = library.gated_scan(query, key, value, gates, offset, normalise, CHUNK)
+    found = library.gated_scan(query, key, value, gates, None, offset, normalise, CHUNK)
     torch.testing.assert_close(found, _weighted(query, key, value, weight, offset, normalise), rtol=1e-11, atol=1e-11)
 
 
@@ -295,7 +295,7 @@ def test_long_decays_neither_overflow_nor_underflow_to_nothing(library: ModuleTy
     gates = -torch.full((length,), 0.5)
     limit = 1 / (1 - math.exp(-0.5))
     for found in (
-        library.gated_scan(query, key, value, gates, 0, False, 64),
+        library.gated_scan(query, key, value, gates, None, 0, False, 64),
         library.decayed_scan(query, key, value, torch.tensor(-0.5), 0, False, 64),
         library.gated_prefix(value, gates[:, None], 0, CHUNK),
         library.feature_gated_scan(query, key, value, gates[:, None], 0, 64),
@@ -347,7 +347,7 @@ def test_the_error_of_gates_does_not_grow_with_the_sequence(library: ModuleType,
         expected = _step_by_step(query, key, value, logarithms, kernel == "causal_feedback")
     operands = [x.float().requires_grad_() for x in (query, key, value, logarithms.float())]
     if kernel == "gated_scan":
-        found = library.gated_scan(*operands, 0, False, 64)
+        found = library.gated_scan(*operands, None, 0, False, 64)
     elif kernel == "feature_gated_scan":
         found = library.feature_gated_scan(*operands, 0, 64)
     elif kernel == "gated_prefix":

@@ -24,7 +24,7 @@ def operands(length: int) -> dict[str, Tensor]:
 KERNELS: dict[str, Kernel] = {
     "causal_scan": lambda x: at_once.causal_scan(x["q"], x["k"], x["v"], 0, False, 64),
     "decayed_scan": lambda x: at_once.decayed_scan(x["q"], x["k"], x["v"], x["g"][:, 0], 0, False, 64),
-    "gated_scan": lambda x: at_once.gated_scan(x["q"], x["k"], x["v"], x["g"], 0, False, 64),
+    "gated_scan": lambda x: at_once.gated_scan(x["q"], x["k"], x["v"], x["g"], None, 0, False, 64),
     "prefix_softmax": lambda x: at_once.prefix_softmax(x["g"], x["v"], 64),
     "gated_prefix": lambda x: at_once.gated_prefix(x["v"], x["e"], 0, 16),
     "polynomial_scan": lambda x: at_once.polynomial_scan(
