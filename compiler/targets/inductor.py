@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from ..graph import Builder, Graph
 from ..lowerings.flex import with_flex
 from .base import Example, Special
 from .instead import FUNCTIONS, TRACED
+from .strides import inductor
 
 
 class Inductor:
@@ -28,7 +30,7 @@ class Inductor:
     operator = False
     launches = False
 
-    def __init__(self, backend: str = "inductor") -> None:
+    def __init__(self, backend: str | Callable[..., Any] = inductor) -> None:
         self.backend = backend
 
     def build(self, module: nn.Module, example: Example) -> nn.Module:

@@ -106,6 +106,27 @@ def test_inductor(text: str) -> None:
     same(on(text, "inductor"), on(text, "eager"), text, (9, 53))
 
 
+@pytest.mark.slow
+def test_inductor_orders_strides_that_it_cannot_compare() -> None:
+    """An image of which one side is a quotient of the length: its gradient has strides 12 (N // 4) and 3."""
+    text = """attention near(v[M, C]) -> [M, C]:
+    where M = Y * X, X = 4, V = 3, W = 3
+    param w[C, V, W]
+    return merge[Y, X -> M](conv[Y, X, V, W](split[M -> Y, X](v), w))
+"""
+    torch._dynamo.reset()
+    made, eager = (compiled(text, target=name, sizes={"C": 3}, dtype=torch.float64) for name in ("inductor", "eager"))
+    eager.load_state_dict({name.rpartition(".")[2]: value for name, value in made.state_dict().items()})
+    for rows in (7, 5, 1, 2):
+        v = torch.randn(2, 4 * rows, 3, dtype=torch.float64)
+        gradients = []
+        for module in (made, eager):
+            leaf = v.clone().requires_grad_()
+            result = module(leaf)
+            gradients.append((result, *torch.autograd.grad(result.square().sum(), [leaf, *module.parameters()])))
+        torch.testing.assert_close(gradients[0], gradients[1])
+
+
 def test_sizes_are_not_taken_for_constants() -> None:
     """Every way in which a size becomes a number, without a second compilation and in an export."""
     text = """attention numbers(x[N]) -> [N]:
