@@ -7,7 +7,7 @@ into the expression that uses them and gives the others their final names.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -132,6 +132,7 @@ class Body:
     _values: dict[Node, Value] = field(default_factory=dict)
     _converted: dict[tuple[Node, Kind, bool], ast.expr] = field(default_factory=dict)
     _carriers: dict[str, tuple[Node, int]] = field(default_factory=dict)
+    _positive: set[str] = field(default_factory=set)  # names of numbers above 0
 
     def compute(self, nodes: Iterable[Node]) -> None:
         """Add the statements of these nodes, which come operands first."""
@@ -180,8 +181,10 @@ class Body:
         if not node.axes and all(operand.number for operand in operands):
             code = op.emit_number(emitter, *(operand.expression for operand in operands))
             if code is not None and node in self.frame.dynamic:
-                code = powers(code)
-            if code is not None and (node not in self.frame.dynamic or traceable(code)):
+                code = powers(code, self._positive)
+            if code is not None and (
+                node not in self.frame.dynamic or (traceable(code) and defined(code, self._positive))
+            ):
                 return Value(self._named_number(node, code), number=True)
         lone = all(operand.number for operand in operands)
         arguments = [self._operand(node, index, as_tensor=lone) for index in range(len(operands))]
@@ -247,7 +250,10 @@ class Body:
     def _named_number(self, node: Node, code: ast.expr) -> ast.expr:
         if isinstance(node.op, Literal | Size) or isinstance(code, ast.Name | ast.Constant):
             return code
-        return self._assign(node, code, number=True)
+        named = self._assign(node, code, number=True)
+        if isinstance(named, ast.Name) and is_positive(code, self._positive):
+            self._positive.add(named.id)
+        return named
 
     def _assign(
         self,
@@ -331,7 +337,7 @@ class Body:
     # -- sizes -----------------------------------------------------------------------------------
 
     def size(self, size: Poly) -> ast.expr:
-        return powers(size_code.number(size, self._reference))
+        return powers(size_code.number(size, self._reference), )
 
     def _reference(self, name: str) -> ast.expr:
         known = self.frame.reference.get(name)
@@ -367,12 +373,18 @@ class _TensorFunctions(ast.NodeTransformer):
 
 
 class _Powers(ast.NodeTransformer):
+    def __init__(self, positive: Collection[str] | None) -> None:
+        self.positive = positive
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         function = ast.unparse(node.func)
-        if function == "math.sqrt":
+        if function == "math.sqrt" and (self.positive is None or _has_root(node.args[0], self.positive)):
             return pyast.binary("**", node.args[0], 0.5)
-        if function == "math.pow":
+        if function == "math.pow" and (
+            self.positive is None
+            or (is_positive(node.args[0], self.positive) and isinstance(node.args[1], ast.Constant))
+        ):
             return pyast.binary("**", pyast.binary("*", node.args[0], 1.0), node.args[1])
         return node
 
@@ -383,9 +395,13 @@ def scan_of(op: Op) -> Scan | None:
     return inner if isinstance(inner, Scan) else None
 
 
-def powers(code: ast.expr) -> ast.expr:
-    """`n ** 0.5` for `math.sqrt(n)` and the like: the operator is what torch.export can trace."""
-    result = _Powers().visit(code)
+def powers(code: ast.expr, positive: Collection[str] | None = None) -> ast.expr:
+    """`n ** 0.5` for `math.sqrt(n)` and the like: the operator is what torch.export can trace.
+
+    positive: names of numbers above 0. With it only where that gives what tensors give: of a negative number Python
+    makes a complex one, and it raises an error where a power leaves the range of float64.
+    """
+    result = _Powers(positive).visit(code)
     assert isinstance(result, ast.expr)
     return result
 
@@ -394,6 +410,41 @@ def traceable(code: ast.expr) -> bool:
     """Whether torch can trace a number that depends on sizes of inputs."""
     calls = (call.func for call in ast.walk(code) if isinstance(call, ast.Call))
     return all(ast.unparse(f) in _TRACEABLE or (isinstance(f, ast.Attribute) and f.attr == "size") for f in calls)
+
+
+def defined(code: ast.expr, positive: Collection[str]) -> bool:
+    """Whether a number is computed without a division by one that may be 0, at which Python raises an error."""
+    over = (node.right for node in ast.walk(code) if isinstance(node, ast.BinOp) and isinstance(node.op, _DIVISIONS))
+    return all(is_positive(divisor, positive) for divisor in over)
+
+
+_DIVISIONS = (ast.Div, ast.FloorDiv, ast.Mod)
+
+
+def is_positive(code: ast.expr, positive: Collection[str]) -> bool:
+    """Whether a number is made of sizes, positive constants and names of positive numbers so that it is above 0."""
+    match code:
+        case ast.Constant(value):
+            return isinstance(value, int | float) and value > 0
+        case ast.Name(name):  # a size, or a number that was computed
+            return "%" not in name or name.endswith("%size") or name in positive
+        case ast.Attribute(ast.Name("self")) | ast.Call(ast.Attribute(attr="size")):
+            return True
+        case ast.BinOp(left, ast.Add() | ast.Mult() | ast.Div() | ast.Pow(), right):
+            return is_positive(left, positive) and is_positive(right, positive)
+        case ast.Call(ast.Name("max"), arguments):
+            return any(is_positive(argument, positive) for argument in arguments)
+    return False
+
+
+def _has_root(code: ast.expr, positive: Collection[str]) -> bool:
+    """Whether a number is known to be 0 or above it."""
+    match code:
+        case ast.Constant(value):
+            return isinstance(value, int | float) and value >= 0
+        case ast.Call(ast.Name("max"), arguments):
+            return any(_has_root(argument, positive) for argument in arguments)
+    return is_positive(code, positive)
 
 
 @dataclass(frozen=True)

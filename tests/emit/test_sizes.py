@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from fractions import Fraction
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import attngraph
 from attngraph.compiler import pyast
 from attngraph.compiler.emit.settle import plan_sizes
 from attngraph.compiler.emit.sizes import number, over_common_denominator, whole
@@ -97,3 +100,24 @@ def test_axes_of_inputs_that_facts_fix() -> None:
     plan = plan_sizes(typed(text)[0])
     assert plan.given == ()
     assert str(plan.settled["R"]) == "3"
+
+
+NUMBERS = (
+    "exp(N)", "2^N", "N^N", "N^N^N", "(0 - 2)^N", "2^(-N)", "sinh(N)", "sqrt(1 - N)", "(1 - N)^0.5", "(1 - N)^(1 / 3)",
+    "1 / (N - N)", "(0 - 1) / (N - N)", "1 / (N - D)", "rsqrt(N - N)", "log(N - N)", "log(1 - N)", "acos(N)", "N^0.5",
+    "1 / (2^N - 2^N)", "sqrt(sqrt(N))", "1 / sqrt(N)", "sqrt(max(N - 3000, 0))",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("expression", NUMBERS)
+@pytest.mark.parametrize("length", [1, 2000])
+def test_numbers_of_sizes_are_what_tensors_give(expression: str, length: int) -> None:
+    """Infinite or NaN where they leave their range, and never a complex number or an error of Python."""
+    header = "attention f(x[N, D]) -> [N, D]:\n"
+    plain = attngraph.compile(f"{header}    return x * ({expression})\n")
+    as_tensors = re.sub(r"\bN\b(?!\])", "n", expression)
+    tensors = attngraph.compile(f"{header}    n = max[N](pos(N) + 1 + 0 * x)\n    return x * ({as_tensors})\n")
+    x = torch.ones(length, 1, dtype=torch.float64)
+    found = plain(x)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, tensors(x), equal_nan=True, rtol=1e-12, atol=0)
