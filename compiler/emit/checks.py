@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import copy
+from collections import Counter
 from collections.abc import Mapping
 
 from .. import pyast
@@ -15,6 +17,7 @@ from ..types import Kind
 from . import sizes as size_code
 from .layout import Line
 from .messages import raise_if
+from .names import LOCAL_RESERVED, Names
 from .settle import SizePlan
 
 HELPER = "in_autocast"
@@ -44,6 +47,52 @@ def input_checks(
     if so_far is None:
         lines += _steps(formula, plan, references)
     return lines + size_checks(formula, plan.derived, plan.calling, references)
+
+
+def shapes_once(
+    lines: list[Line], formula: Formula, inputs: Mapping[Node, ast.expr], library: frozenset[str]
+) -> list[Line]:
+    """The checks of inputs as a method of their own, with a shape that is asked for several times held in a variable.
+
+    A call of `size` takes several times as long as an entry of a shape that is there. library: names that are taken.
+    """
+    arguments = {ast.unparse(inputs[node]): _name(node) for node in formula.inputs}
+    names = Names(LOCAL_RESERVED | library)
+    names.claim(arguments)
+    tensors, rest = lines[: len(arguments)], copy.deepcopy(lines[len(arguments) :])
+    tests = [line.statement for line in rest if isinstance(line.statement, ast.If)]
+    asked = Counter(_asked(each) for test in tests for each in ast.walk(test.test))
+    shapes = _Shapes({each: names.take(f"{name}_shape") for each, name in arguments.items() if asked[each] > 1})
+    for test in tests:
+        test.test = shapes.visit(test.test)
+    held = [
+        Line(pyast.assign(shape, ast.Attribute(pyast.name(argument), "shape", ast.Load())))
+        for argument, shape in shapes.names.items()
+    ]
+    return [*tensors, *held, *rest]
+
+
+def _asked(node: ast.AST) -> str | None:
+    """The variable of which an expression asks for a size, or for the number of dimensions."""
+    match node:
+        case ast.Call(ast.Attribute(ast.Name(name), "size" | "dim")):
+            return name
+    return None
+
+
+class _Shapes(ast.NodeTransformer):
+    """`x.size(-1)` becomes `x_shape[-1]`, and `x.dim()` becomes `len(x_shape)`. names: of the shapes, by variable."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        shape = self.names.get(_asked(node) or "")
+        if shape is None:
+            return node
+        held = pyast.name(shape)
+        return ast.Subscript(held, node.args[0], ast.Load()) if node.args else pyast.call("len", held)
 
 
 def size_checks(

@@ -14,7 +14,7 @@ from ..types import Kind
 from . import sizes as size_code
 from . import tidy
 from .body import Body, Frame
-from .checks import input_checks
+from .checks import input_checks, shapes_once
 from .dtypes import complex_dtype, wide_dtype
 from .holdings import Holdings
 from .layout import Function, Line, header
@@ -29,6 +29,7 @@ def check(held: Holdings) -> Function | None:
     if not lines:
         return None
     summary = "Raise ValueError where ranks, dtypes or sizes do not fit the formula."
+    lines = shapes_once(lines, held.formula, held.inputs, held.library)
     return Function(header("check", held.signature(), "None"), summary, lines)
 
 

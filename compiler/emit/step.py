@@ -16,7 +16,7 @@ from ..sizes import Poly
 from . import sizes as size_code
 from . import tidy
 from .body import Body, Frame, Statement
-from .checks import input_checks
+from .checks import input_checks, shapes_once
 from .forward import dtypes_read, local_sizes, needed, returned, shapes, size_names, working
 from .holdings import Holdings
 from .layout import Function, Line, header
@@ -458,7 +458,8 @@ def piece_check(
     made = {*found.sizes, *found.blocks}
     derived = {axis: size for axis, size in plan.derived.items() if axis not in made}
     lines = input_checks(formula, replace(plan, derived=derived), inputs, held.references, held.stored, so_far)
-    same = checks is not None and _text(lines) == _text(checks.lines)
+    apart = shapes_once(lines, formula, inputs, held.library)
+    same = checks is not None and _text(apart) == _text(checks.lines)
     if same:
         return None, [Line(ast.Expr(pyast.call("self.check", *values))), positive]
     if not so_far:
@@ -466,7 +467,7 @@ def piece_check(
     signature = header("check_step", [*held.signature()[:1], (found.start, "int"), *held.signature()[1:]], "None")
     summary = "Raise ValueError where ranks, dtypes or sizes do not fit a step after `start` positions."
     call = pyast.call("self.check_step", pyast.name(found.start), *values)
-    return Function(signature, summary, lines), [Line(ast.Expr(call)), positive]
+    return Function(signature, summary, apart), [Line(ast.Expr(call)), positive]
 
 
 def _text(lines: object) -> list[str]:

@@ -87,3 +87,22 @@ def test_relations_between_arguments_of_the_constructor() -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 the whole message is compared
         module(text, 2, 3, 2)
     assert str(caught.value) == "pooled: A >= B does not hold for A = 2, B = 3"
+
+
+def test_shapes_that_are_held_take_no_name_of_an_input() -> None:
+    text = (
+        "attention f(q[N, D], q_shape[M, D], len[M, E]) -> [N, E]:\n"
+        "    where D = 2 * H\n    return softmax[M](q @ q_shape^T) @ len\n"
+    )
+    made = module(text)
+    q, k, v = torch.randn(3, 4), torch.randn(5, 4), torch.randn(5, 2)
+    torch.testing.assert_close(made(q, k, v), torch.softmax(q @ k.mT, -1) @ v)
+    torch.testing.assert_close(torch.jit.script(made)(q, k, v), made(q, k, v))
+    for wrong, message in (
+        ((q[0], k, v), "q must have at least 2 dimensions"),
+        ((q, k[:, :3], v), "q_shape has size 3 on axis D"),
+        ((q, k, v[:4]), "has size 4 on axis M"),
+        ((q[:, :3], k[:, :3], v), "not a whole number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            made(*wrong)

@@ -34,15 +34,18 @@ class Grouped(nn.Module):
             raise TypeError(f"grouped: k must be a tensor, but is {type(k)}")
         if not isinstance(v, Tensor):
             raise TypeError(f"grouped: v must be a tensor, but is {type(v)}")
-        if q.dim() < 3:
+        q_shape = q.shape
+        k_shape = k.shape
+        v_shape = v.shape
+        if len(q_shape) < 3:
             raise ValueError(
                 f"grouped: q must have at least 3 dimensions, [H, N, D], but has {q.dim()}"
             )
-        if k.dim() < 3:
+        if len(k_shape) < 3:
             raise ValueError(
                 f"grouped: k must have at least 3 dimensions, [G, M, D], but has {k.dim()}"
             )
-        if v.dim() < 3:
+        if len(v_shape) < 3:
             raise ValueError(
                 f"grouped: v must have at least 3 dimensions, [G, M, E], but has {v.dim()}"
             )
@@ -52,19 +55,19 @@ class Grouped(nn.Module):
             raise ValueError(f"grouped: k is {k.dtype}, but q is {q.dtype}")
         if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"grouped: v is {v.dtype}, but q is {q.dtype}")
-        if k.size(-1) != q.size(-1):
+        if k_shape[-1] != q_shape[-1]:
             raise ValueError(
                 f"grouped: k has size {k.size(-1)} on axis D (dimension -1), but q has {q.size(-1)}"
             )
-        if v.size(-3) != k.size(-3):
+        if v_shape[-3] != k_shape[-3]:
             raise ValueError(
                 f"grouped: v has size {v.size(-3)} on axis G (dimension -3), but k has {k.size(-3)}"
             )
-        if v.size(-2) != k.size(-2):
+        if v_shape[-2] != k_shape[-2]:
             raise ValueError(
                 f"grouped: v has size {v.size(-2)} on axis M (dimension -2), but k has {k.size(-2)}"
             )
-        if q.size(-3) % k.size(-3) != 0:
+        if q_shape[-3] % k_shape[-3] != 0:
             raise ValueError(
                 f"grouped: R = H/G is not a whole number for G = {k.size(-3)}, H = {q.size(-3)}"
             )

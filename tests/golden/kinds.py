@@ -38,17 +38,22 @@ class Kinds(nn.Module):
             raise TypeError(f"kinds: doc must be a tensor, but is {type(doc)}")
         if not isinstance(at, Tensor):
             raise TypeError(f"kinds: at must be a tensor, but is {type(at)}")
-        if q.dim() < 2:
+        q_shape = q.shape
+        k_shape = k.shape
+        see_shape = see.shape
+        doc_shape = doc.shape
+        at_shape = at.shape
+        if len(q_shape) < 2:
             raise ValueError(f"kinds: q must have at least 2 dimensions, [N, D], but has {q.dim()}")
-        if k.dim() < 2:
+        if len(k_shape) < 2:
             raise ValueError(f"kinds: k must have at least 2 dimensions, [M, D], but has {k.dim()}")
-        if see.dim() < 2:
+        if len(see_shape) < 2:
             raise ValueError(
                 f"kinds: see must have at least 2 dimensions, [N, M], but has {see.dim()}"
             )
-        if doc.dim() < 1:
+        if len(doc_shape) < 1:
             raise ValueError(f"kinds: doc must have at least 1 dimension, [N], but has {doc.dim()}")
-        if at.dim() < 1:
+        if len(at_shape) < 1:
             raise ValueError(f"kinds: at must have at least 1 dimension, [M], but has {at.dim()}")
         if not q.is_floating_point():
             raise ValueError(f"kinds: q must be a floating-point tensor, but is {q.dtype}")
@@ -60,26 +65,26 @@ class Kinds(nn.Module):
             raise ValueError(f"kinds: doc must be an integer tensor, but is {doc.dtype}")
         if at.is_floating_point() or at.is_complex() or at.dtype == torch.bool:
             raise ValueError(f"kinds: at must be an integer tensor, but is {at.dtype}")
-        if k.size(-1) != q.size(-1):
+        if k_shape[-1] != q_shape[-1]:
             raise ValueError(
                 f"kinds: k has size {k.size(-1)} on axis D (dimension -1), but q has {q.size(-1)}"
             )
-        if see.size(-2) != q.size(-2):
+        if see_shape[-2] != q_shape[-2]:
             raise ValueError(
                 f"kinds: see has size {see.size(-2)} on axis N (dimension -2), but q has "
                 f"{q.size(-2)}"
             )
-        if see.size(-1) != k.size(-2):
+        if see_shape[-1] != k_shape[-2]:
             raise ValueError(
                 f"kinds: see has size {see.size(-1)} on axis M (dimension -1), but k has "
                 f"{k.size(-2)}"
             )
-        if doc.size(-1) != q.size(-2):
+        if doc_shape[-1] != q_shape[-2]:
             raise ValueError(
                 f"kinds: doc has size {doc.size(-1)} on axis N (dimension -1), but q has "
                 f"{q.size(-2)}"
             )
-        if at.size(-1) != k.size(-2):
+        if at_shape[-1] != k_shape[-2]:
             raise ValueError(
                 f"kinds: at has size {at.size(-1)} on axis M (dimension -1), but k has {k.size(-2)}"
             )

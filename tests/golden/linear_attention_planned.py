@@ -34,15 +34,18 @@ class LinearAttention(nn.Module):
             raise TypeError(f"linear_attention: k must be a tensor, but is {type(k)}")
         if not isinstance(v, Tensor):
             raise TypeError(f"linear_attention: v must be a tensor, but is {type(v)}")
-        if q.dim() < 2:
+        q_shape = q.shape
+        k_shape = k.shape
+        v_shape = v.shape
+        if len(q_shape) < 2:
             raise ValueError(
                 f"linear_attention: q must have at least 2 dimensions, [N, D], but has {q.dim()}"
             )
-        if k.dim() < 2:
+        if len(k_shape) < 2:
             raise ValueError(
                 f"linear_attention: k must have at least 2 dimensions, [M, D], but has {k.dim()}"
             )
-        if v.dim() < 2:
+        if len(v_shape) < 2:
             raise ValueError(
                 f"linear_attention: v must have at least 2 dimensions, [M, E], but has {v.dim()}"
             )
@@ -54,12 +57,12 @@ class LinearAttention(nn.Module):
             raise ValueError(f"linear_attention: k is {k.dtype}, but q is {q.dtype}")
         if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"linear_attention: v is {v.dtype}, but q is {q.dtype}")
-        if k.size(-1) != q.size(-1):
+        if k_shape[-1] != q_shape[-1]:
             raise ValueError(
                 f"linear_attention: k has size {k.size(-1)} on axis D (dimension -1), but q has "
                 f"{q.size(-1)}"
             )
-        if v.size(-2) != k.size(-2):
+        if v_shape[-2] != k_shape[-2]:
             raise ValueError(
                 f"linear_attention: v has size {v.size(-2)} on axis M (dimension -2), but k has "
                 f"{k.size(-2)}"

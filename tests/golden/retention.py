@@ -107,15 +107,18 @@ class Retention(nn.Module):
             raise TypeError(f"retention: k must be a tensor, but is {type(k)}")
         if not isinstance(v, Tensor):
             raise TypeError(f"retention: v must be a tensor, but is {type(v)}")
-        if q.dim() < 3:
+        q_shape = q.shape
+        k_shape = k.shape
+        v_shape = v.shape
+        if len(q_shape) < 3:
             raise ValueError(
                 f"retention: q must have at least 3 dimensions, [H, N, D], but has {q.dim()}"
             )
-        if k.dim() < 3:
+        if len(k_shape) < 3:
             raise ValueError(
                 f"retention: k must have at least 3 dimensions, [H, M, D], but has {k.dim()}"
             )
-        if v.dim() < 3:
+        if len(v_shape) < 3:
             raise ValueError(
                 f"retention: v must have at least 3 dimensions, [H, M, E], but has {v.dim()}"
             )
@@ -125,27 +128,27 @@ class Retention(nn.Module):
             raise ValueError(f"retention: k is {k.dtype}, but q is {q.dtype}")
         if v.dtype != q.dtype and (not in_autocast(q)):
             raise ValueError(f"retention: v is {v.dtype}, but q is {q.dtype}")
-        if k.size(-3) != q.size(-3):
+        if k_shape[-3] != q_shape[-3]:
             raise ValueError(
                 f"retention: k has size {k.size(-3)} on axis H (dimension -3), but q has "
                 f"{q.size(-3)}"
             )
-        if k.size(-1) != q.size(-1):
+        if k_shape[-1] != q_shape[-1]:
             raise ValueError(
                 f"retention: k has size {k.size(-1)} on axis D (dimension -1), but q has "
                 f"{q.size(-1)}"
             )
-        if v.size(-3) != q.size(-3):
+        if v_shape[-3] != q_shape[-3]:
             raise ValueError(
                 f"retention: v has size {v.size(-3)} on axis H (dimension -3), but q has "
                 f"{q.size(-3)}"
             )
-        if v.size(-2) != k.size(-2):
+        if v_shape[-2] != k_shape[-2]:
             raise ValueError(
                 f"retention: v has size {v.size(-2)} on axis M (dimension -2), but k has "
                 f"{k.size(-2)}"
             )
-        if k.size(-2) != q.size(-2):
+        if k_shape[-2] != q_shape[-2]:
             raise ValueError(
                 f"retention: M = N does not hold for M = {k.size(-2)}, N = {q.size(-2)}"
             )

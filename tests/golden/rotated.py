@@ -83,7 +83,8 @@ class Rotated(nn.Module):
         """Raise ValueError where ranks, dtypes or sizes do not fit the formula."""
         if not isinstance(x, Tensor):
             raise TypeError(f"rotated: x must be a tensor, but is {type(x)}")
-        if x.dim() < 2:
+        x_shape = x.shape
+        if len(x_shape) < 2:
             raise ValueError(
                 f"rotated: x must have at least 2 dimensions, [N, C], but has {x.dim()}"
             )
@@ -109,7 +110,7 @@ class Rotated(nn.Module):
                 f"rotated: x is {x.dtype}, but the module holds shift in {self.shift.dtype}: "
                 "convert one of them, as with `module.to(dtype)`, or use torch.autocast"
             )
-        if x.size(-1) != self.C:
+        if x_shape[-1] != self.C:
             raise ValueError(
                 f"rotated: x has size {x.size(-1)} on axis C (dimension -1), but the module was "
                 f"built with C = {self.C}"
