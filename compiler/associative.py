@@ -547,7 +547,7 @@ class _Sums:
         if self.rate is None:
             return before, after, self._summed(self.axis, None, offset, self.axes)
         if self.moves:
-            exponent = self.make(Subtract(), self._whole, self.level)
+            exponent = self._behind
         else:
             left = self.make(Subtract(), self.recurrence._final(), self.make(Position(self.axis)))
             exponent = self.make(Multiply(), self.rate, left)
@@ -568,6 +568,17 @@ class _Sums:
         if self.moves:
             return self.make(Take(self.axis), self.level, self.recurrence._final())
         return self.make(Multiply(), self.rate, self.make(Size(Poly.symbol(self.axis))))
+
+    @property
+    def _behind(self) -> Node:
+        """The logarithm of all coefficients behind each position.
+
+        Summed from the end: as a difference of two levels it would have few digits left, and none behind a gate of 0.
+        """
+        assert self.rate is not None
+        end = self.make(Subtract(), self.recurrence._final(), self.make(Position(self.axis)))
+        later = self.make(Take(self.axis), self.make(Shift(self.axis, Poly.constant(-1)), self.rate), end)
+        return self.make(Take(self.axis), self.make(CumulativeSum(self.axis), later), end)
 
     def _weighed(self, level: Node | None, offset: Node) -> Node:
         """The sum at every position. level: that at its position, where coefficients differ between positions."""

@@ -357,6 +357,22 @@ def test_a_saturated_gate_is_exact_in_single_precision() -> None:
     torch.testing.assert_close(module(q, k, v, c), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_the_last_state_has_the_digits_of_its_own_gates() -> None:
+    """Behind gates of exp(-40) for a thousand positions, weak ones; and a gate of 0 forgets what lies before it."""
+    text = (
+        "attention f(k[N, D], v[N, E], c[N]) -> [D, E]:\n    sequence N\n    scan N:\n"
+        "        state S[D, E] = 1\n        S = sigmoid(c) * S + k * v\n    return S\n"
+    )
+    k, v, c = (each.detach() for each in draw(text, {"N": 1100, "D": 3, "E": 2}))
+    c = c + torch.where(torch.arange(1100) < 1000, -40.0, 4.0)
+    module = attngraph.compile(text, form="associative")
+    assert "for " not in module.source.split("def forward")[1].split("def ")[0]
+    for switched in (c, torch.where(torch.arange(1100) == 1050, -1e4, c)):
+        expected = attngraph.compile(text, form="dense").double()(k, v, switched)
+        found = module.float()(*(x.float() for x in (k, v, switched))).double()
+        torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5 * expected.abs().max().item())
+
+
 @pytest.mark.parametrize(
     "lines",
     [
