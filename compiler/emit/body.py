@@ -166,7 +166,7 @@ class Body:
             held = self.frame.stored[node]
             if isinstance(op, Input) and op.kind is Kind.INT:  # the caller's may be narrower
                 held = self._assign(node, pyast.method(held, "long"), converted=True)
-            elif isinstance(op, Parameter | Buffer) and op.kind is Kind.COMPLEX:  # which `double()` leaves as it is
+            elif isinstance(op, Parameter | Buffer) and op.kind is Kind.COMPLEX:  # `double` of TorchScript keeps it
                 held = self._assign(node, pyast.method(held, "to", self.frame.complex), converted=True)
             return Value(held, precision=Precision.BUILT if fixed else Precision.WORKING)
         scan = scan_of(op)
