@@ -33,12 +33,13 @@ from .ops.base import Op, Reject
 from .ops.contraction import Contraction
 from .ops.cumulative import CumulativeSum
 from .ops.functions import Exp, Log, LogSigmoid, Sigmoid
-from .ops.layout import Broadcast, Convert, Rename, Reorder
+from .ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from .ops.leaves import Literal, Position, Size
 from .ops.logic import Equal, GreaterEqual, Where
 from .ops.normalisations import Softmax
+from .ops.pairs import LogAddExp
 from .ops.reductions import Sum
-from .ops.selection import Shift, Take
+from .ops.selection import Shift, Slice, Take
 from .render import sides
 from .report import Step
 from .scan import Argument, Part, Scan, deep
@@ -750,6 +751,10 @@ def logarithm(node: Node, builder: Builder, constants: Mapping[str, int | float]
     return made
 
 
+def _is_real(node: Node) -> bool:
+    return node.type.kind is Kind.REAL
+
+
 def _logarithm(node: Node, builder: Builder, constants: Mapping[str, int | float]) -> Node | None:
     operands = node.inputs
     match node.op:
@@ -763,7 +768,15 @@ def _logarithm(node: Node, builder: Builder, constants: Mapping[str, int | float
             return None if left is None or right is None else builder.make(joined, left, right)
         case Subtract() if number(operands[0]) == 1 and isinstance(operands[1].op, Sigmoid):
             return builder.make(LogSigmoid(), builder.make(Negative(), operands[1].inputs[0]))
-        case Reorder() | Broadcast() | Rename() | Convert() if node.type.kind is Kind.REAL:
+        case Add():
+            left, right = (_logarithm(operand, builder, constants) for operand in operands)
+            if left is not None and right is not None:
+                return builder.make(LogAddExp(), left, right)
+        case Power():
+            base = _logarithm(operands[0], builder, constants)
+            if base is not None:
+                return builder.make(Multiply(), base, operands[1])
+        case Reorder() | Broadcast() | Rename() | Convert() | Split() | Merge() | Slice() if _is_real(node):
             inner = _logarithm(operands[0], builder, constants)
             return None if inner is None else builder.make(node.op, inner)
     known = ranges((node,), constants)[node]

@@ -561,11 +561,18 @@ class _Elaborator:
                     if any(block.axis == axis for block in self.blocks):
                         return blocks.entry(self, self.builder.make(Position(axis)))
                     return self.make(Position(axis), (), call.span)
-                self.scope.problem("AG204", call.arguments[0].span, name=name,
-                                   help=nearest(name, self.scope.axes))  # fmt: skip
+                self.scope.problem("AG204", call.arguments[0].span, name=name, help=self._declaring(name))
             case _:
                 self.scope.problem("AG271", call.span)
         return None
+
+    def _declaring(self, name: str) -> str | None:
+        """What to do about positions along an axis that nothing declares: those of keys are as many as the tokens."""
+        close = did_you_mean(name, self.scope.axes)
+        tokens = next((t.axes[-2].name for t in self.scope.tree.inputs if len(t.axes) >= 2), None)
+        if close or tokens is None:
+            return close or nearest(name, self.scope.axes)
+        return f"`where {name} = {tokens}` declares it, as long as `{tokens}`"
 
     def _call_function(self, call: ast.Call, function: ast.Function) -> Node | None:
         self.frame.used.add(function.name)

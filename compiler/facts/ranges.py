@@ -361,15 +361,21 @@ def _square_completed(node: Node) -> Range:
 
 
 def _mixture(node: Node, found: Mapping[Node, Range]) -> Range:
-    """g * a + (1 - g) * b lies where a and b do, for a g from 0 to 1."""
-    left, right = node.inputs
-    if not isinstance(left.op, Multiply) or not isinstance(right.op, Multiply):
-        return ANY
-    for gate, one in (left.inputs, left.inputs[::-1]):
-        for rest, other in (right.inputs, right.inputs[::-1]):
-            if are_complements(gate, rest) and all(found[g].low >= 0 and found[g].high <= 1 for g in (gate, rest)):
-                return hull(found[one], found[other])
+    """g * a + (1 - g) * b lies where a and b do, for a g from 0 to 1; g + (1 - g) * b where 1 and b do."""
+    one = Range(1.0, 1.0)
+    for left, right in (node.inputs, node.inputs[::-1]):
+        if not isinstance(right.op, Multiply):
+            continue
+        parts = [(gate, found[value]) for gate, value in (left.inputs, left.inputs[::-1])] if _is_product(left) else []
+        for gate, first in (*parts, (left, one)):
+            for rest, other in (right.inputs, right.inputs[::-1]):
+                if are_complements(gate, rest) and all(found[g].low >= 0 and found[g].high <= 1 for g in (gate, rest)):
+                    return hull(first, found[other])
     return ANY
+
+
+def _is_product(node: Node) -> bool:
+    return isinstance(node.op, Multiply)
 
 
 def are_complements(one: Node, other: Node) -> bool:

@@ -170,6 +170,14 @@ EXAMPLES: dict[str, Example] = {
     "clipped_softmax_length_free": Example(softmax.clipped_softmax_length_free, consts=({}, {"alpha": 2})),
     "gated_attention": Example(softmax.gated_attention),
     "gqa_attention": Example(softmax.gqa_attention, GROUPED),
+    "softcapped_attention": Example(softmax.softcapped_attention, {**SELF, **GROUPED}, ({}, {"cap": 0.5})),
+    "differential_attention": Example(softmax.differential_attention, SELF, ({}, {"start": 0.2})),
+    "forgetting_attention": Example(softmax.forgetting_attention, SELF),
+    "stick_breaking_attention": Example(softmax.stick_breaking_attention, SELF),
+    "t5_attention": Example(softmax.t5_attention, {"L": lambda s: 32}),
+    "gated_delta_rule": Example(recurrent.gated_delta_rule),
+    "kimi_delta_attention": Example(recurrent.kimi_delta_attention),
+    "state_space_duality": Example(recurrent.state_space_duality, GROUPED),
     "additive_attention": Example(softmax.additive_attention),
     "attention_1pass": Example(
         softmax.attention_1pass, multiple("M", 2), ({"m0": 2}, {"m0": 1}), bases=(ONE, PRIMES, EQUAL)

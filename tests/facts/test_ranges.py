@@ -47,6 +47,11 @@ def test_what_overflows_is_not_the_same_for_all_inputs() -> None:
         ("(1 - sigmoid(x)) * tanh(y) + sigmoid(x) * tanh(x)", Range(-1.0, 1.0)),
         ("x * tanh(y) + (1 - x) * tanh(y)", ANY),  # no fraction
         ("sigmoid(x) * tanh(y) + (1 - sigmoid(y)) * tanh(x)", Range(-2.0, 2.0)),  # not what is left of it
+        ("sigmoid(x) + (1 - sigmoid(x)) * sigmoid(y)", Range(0.0, 1.0, True)),  # a gate with a lower bound
+        ("sigmoid(y) * (1 - sigmoid(x)) + sigmoid(x)", Range(0.0, 1.0, True)),
+        ("sigmoid(x) + (1 - sigmoid(x)) * tanh(y)", Range(-1.0, 1.0, True)),
+        ("x + (1 - x) * sigmoid(y)", ANY),
+        ("sigmoid(x) + (1 - sigmoid(y)) * sigmoid(x)", Range(0.0, 2.0, True)),
         ("sum[D](x * x)", Range(0.0)),
         ("sum[D](x * y)", ANY),
         ("1 - sigmoid(x)", Range(0.0, 1.0, False, True)),  # of a large value the sigmoid rounds to 1

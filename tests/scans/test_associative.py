@@ -378,6 +378,8 @@ def test_the_last_state_has_the_digits_of_its_own_gates() -> None:
     [
         ("S = sigmoid(a) * S + (1 - sigmoid(a)) * v", "q @ S"),
         ("S = sigmoid(a) * S + v", "q @ S"),
+        ("g = sigmoid(k) + (1 - sigmoid(k)) * sigmoid(a)", "S = g * S + (1 - g) * v", "q @ S"),
+        ("S = sigmoid(a)^(1 / 16) * S + k * v", "q @ S"),
         ("old = S", "S = exp(-exp(a)) * S + k * v", "q @ (old + w * k * v)"),
         ("old = S", "S = exp(-exp(a)) * S + k * v", "q @ (w * k * v + S + (old + k * v))"),
         ("old = S", "S = sigmoid(a) * S + k * v", "q @ (w * (old - k * v) + S / 2)"),
@@ -405,6 +407,29 @@ def test_the_delta_rule_goes_chunk_by_chunk(update: str) -> None:
     assert form_of(text).text == "as compiled, by causal feedback and causal scan"
     assert report.plan is not None
     assert not any({"N", "D", "E"} <= {*node.axes} for node in report.plan)
+
+
+GROUPED = """
+attention f(x[H, N, P], b[G, N, S], c[G, N, S], step[H, N]) -> [H, N, P]:
+    where H = G * R
+    gate = split[H -> G, R](exp(-softplus(step)))
+    u = split[H -> G, R](x)
+    scan N:
+        state h[G, R, S, P] = 0
+        h = gate * h + b * u
+        yield y = c @ h
+    return merge[G, R -> H](y)
+"""
+
+
+def test_gates_of_grouped_heads_go_chunk_by_chunk() -> None:
+    """The logarithm of a gate is found through the splitting of its heads, as of Mamba-2."""
+    assert form_of(GROUPED).text == "as compiled, by causal scan"
+    plan = checked(GROUPED).plan
+    assert plan is not None
+    assert not any({"N", "S", "P"} <= {*node.axes} for node in plan)
+    for length in LENGTHS:
+        agree(GROUPED, {"H": 6, "G": 2, "N": length, "P": 3, "S": 4})
 
 
 # -- random recurrences ---------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, softplus
 
-from .common import attend, heads, masked_softmax
+from .common import attend, heads, masked_softmax, repeat_heads, unit
 
 Memory = Sequence[Tensor]
 
@@ -19,6 +19,45 @@ def rescorla_wagner_attention(ts: Tensor, cs: Tensor, us: Tensor, beta: Tensor) 
     ahead = torch.tril(beta[..., None] * (cs @ cs.mT), -1) + torch.eye(size, dtype=cs.dtype)
     added = torch.linalg.solve_triangular(ahead, beta[..., None] * us, upper=False, unitriangular=True)
     return torch.tril(ts @ cs.mT) @ added
+
+
+def _gated_delta(q: Tensor, k: Tensor, v: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """S = (I - beta k k^T) diag(alpha) S + beta k v^T; alpha[..., N, D]."""
+    state = torch.zeros_like(k[..., 0, :, None] * v[..., 0, None, :])
+    identity = torch.eye(k.shape[-1], dtype=k.dtype)
+    rows = []
+    for n in range(k.shape[-2]):
+        key, rate = k[..., n, :, None], beta[..., n, None, None]
+        state = (identity - rate * key @ key.mT) @ (alpha[..., n, :, None] * state) + rate * key @ v[..., n, None, :]
+        rows.append((q[..., n, None, :] @ state).squeeze(-2))
+    return torch.stack(rows, -2)
+
+
+def gated_delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, *, rate: Tensor, bias: Tensor
+) -> Tensor:  # fmt: skip
+    alpha = torch.exp(-rate.exp()[:, None] * softplus(a + bias[:, None]))
+    return _gated_delta(unit(q), unit(k), v, alpha[..., None].expand_as(k), torch.sigmoid(b))
+
+
+def kimi_delta_attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, *, rate: Tensor) -> Tensor:
+    alpha = torch.exp(-rate.exp()[:, None, None] * softplus(g))
+    return _gated_delta(unit(q), unit(k), v, alpha, torch.sigmoid(b))
+
+
+def state_space_duality(
+    x: Tensor, B: Tensor, C: Tensor, dt: Tensor, *, log_a: Tensor, skip: Tensor, bias: Tensor
+) -> Tensor:  # fmt: skip
+    times = x.shape[-3] // B.shape[-3]
+    B, C = repeat_heads(B, times), repeat_heads(C, times)
+    step = softplus(dt + bias[:, None])
+    state = torch.zeros_like(B[..., 0, :, None] * x[..., 0, None, :])
+    rows = []
+    for n in range(x.shape[-2]):
+        state = torch.exp(-log_a.exp() * step[..., n])[..., None, None] * state
+        state = state + B[..., n, :, None] * (step[..., n, None] * x[..., n, :])[..., None, :]
+        rows.append((C[..., n, None, :] @ state).squeeze(-2))
+    return torch.stack(rows, -2) + skip[:, None, None] * x
 
 
 @torch.enable_grad()  # also where a test wants no gradient of the result

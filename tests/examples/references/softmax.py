@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention, softplus
+from torch.nn.functional import logsigmoid, scaled_dot_product_attention, softplus
 
 from .common import attend, causal, heads, lag, masked_softmax, merge_heads, positions, repeat_heads, unit
 
@@ -145,6 +145,57 @@ def gated_attention(q: Tensor, k: Tensor, v: Tensor, x_heads: Tensor, *, w_g: Te
 def gqa_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     times = q.shape[-3] // k.shape[-3]
     return attend(q, repeat_heads(k, times), repeat_heads(v, times), mask[..., None, :, :])
+
+
+def softcapped_attention(q: Tensor, k: Tensor, v: Tensor, *, cap: float = 50.0) -> Tensor:
+    times = q.shape[-3] // k.shape[-3]
+    scores = cap * torch.tanh(q @ repeat_heads(k, times).mT / math.sqrt(q.shape[-1]) / cap)
+    return masked_softmax(scores, causal(q.shape[-2])) @ repeat_heads(v, times)
+
+
+def differential_attention(
+    q1: Tensor, k1: Tensor, q2: Tensor, k2: Tensor, v: Tensor, *,
+    lq1: Tensor, lk1: Tensor, lq2: Tensor, lk2: Tensor, gain: Tensor, start: float = 0.8,
+) -> Tensor:  # fmt: skip
+    visible = causal(q1.shape[-2])
+    share = (lq1 @ lk1).exp() - (lq2 @ lk2).exp() + start
+    out = attend(q1, k1, v, visible) - share * attend(q2, k2, v, visible)
+    return out / (out.square().mean(-1, keepdim=True) + 1e-5).sqrt() * gain * (1 - start)
+
+
+def forgetting_attention(q: Tensor, k: Tensor, v: Tensor, f: Tensor) -> Tensor:
+    """A score loses the logarithms of the forget gates of m + 1 to n."""
+    gates = logsigmoid(f)
+    rows = []
+    for n in range(q.shape[-2]):
+        lost = torch.stack([gates[..., m + 1 : n + 1].sum(-1) for m in range(n + 1)], -1)
+        scores = (q[..., n : n + 1, :] @ k[..., : n + 1, :].mT / math.sqrt(q.shape[-1])).squeeze(-2)
+        rows.append((torch.softmax(scores + lost, -1)[..., None, :] @ v[..., : n + 1, :]).squeeze(-2))
+    return torch.stack(rows, -2)
+
+
+def stick_breaking_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    shares = torch.sigmoid(q @ k.mT / math.sqrt(q.shape[-1]))
+    rows = []
+    for n in range(q.shape[-2]):
+        left, row = torch.ones_like(shares[..., 0, 0]), shares[..., n, :1] * v[..., 0, :] * 0
+        for m in reversed(range(n)):
+            row = row + (left * shares[..., n, m])[..., None] * v[..., m, :]
+            left = left * (1 - shares[..., n, m])
+        rows.append(row)
+    return torch.stack(rows, -2)
+
+
+def t5_attention(q: Tensor, k: Tensor, v: Tensor, *, table: Tensor) -> Tensor:
+    """Buckets counted in whole numbers: the logarithmic ones begin at 8, and 8 of them reach to 128."""
+    starts = [*range(8), *(math.ceil(8 * 16 ** (step / 8) - 1e-9) for step in range(8))]
+    bias = table.new_zeros(table.shape[1], q.shape[-2], k.shape[-2])
+    for n in range(q.shape[-2]):
+        for m in range(k.shape[-2]):
+            near = max(bucket for bucket, start in enumerate(starts) if abs(m - n) >= start)
+            bias[:, n, m] = near + 16 * (m > n)
+    looked_up = table[bias[0].long()].movedim(-1, 0)
+    return torch.softmax(q @ k.mT + looked_up, -1) @ v
 
 
 def additive_attention(q: Tensor, k: Tensor, v: Tensor, *, w_q: Tensor, w_k: Tensor, w_s: Tensor) -> Tensor:
