@@ -13,7 +13,7 @@ from torch import Tensor
 
 def in_autocast(x: Tensor) -> bool:
     """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
-    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+    return False if torch.jit.is_scripting() else not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def accumulating(kernel):
@@ -28,7 +28,7 @@ def accumulating(kernel):
     @functools.wraps(kernel)
     def run(*arguments):
         device = arguments[0].device.type
-        if not torch.is_autocast_enabled(device):
+        if device == "meta" or not torch.is_autocast_enabled(device):  # tensors without values have no autocast
             return kernel(*arguments)
         low = torch.get_autocast_dtype(device)
         given = [
