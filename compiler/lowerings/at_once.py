@@ -219,7 +219,8 @@ def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
 
     By doubling in chunks, and from chunk to chunk, 2 ** 20 of them at most.
     """
-    top, fall = torch.broadcast_tensors(score, gates)
+    wide = torch.float32 if score.dtype in (torch.float16, torch.bfloat16) else score.dtype
+    top, fall = torch.broadcast_tensors(score.to(wide), gates.to(wide))
     length = top.size(-1)
     top = in_chunks(top.unsqueeze(-1), chunk).squeeze(-1)
     top, fall = doubled(top, in_chunks(fall.unsqueeze(-1), chunk).squeeze(-1))
@@ -230,7 +231,7 @@ def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
         ends = torch.maximum(ends, ends.index_select(-1, rows).masked_fill(none, -float("inf")) + whole)
         whole = whole + whole.index_select(-1, rows).masked_fill(none, 0.0)
     before = ends.index_select(-1, (group - 1).clamp(min=0)).masked_fill(group == 0, -float("inf"))
-    return torch.maximum(top, before.unsqueeze(-1) + fall).flatten(-2)[..., :length]
+    return torch.maximum(top, before.unsqueeze(-1) + fall).flatten(-2)[..., :length].to(score.dtype)
 
 
 @accumulating

@@ -26,14 +26,15 @@ def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
 
     By doubling in chunks, and from chunk to chunk. The first gate is not looked at.
     """
-    top, fall = torch.broadcast_tensors(score, gates)
+    wide = torch.float32 if score.dtype in (torch.float16, torch.bfloat16) else score.dtype
+    top, fall = torch.broadcast_tensors(score.to(wide), gates.to(wide))
     length = top.size(-1)
     if length <= chunk:
-        return doubled(top, fall)[0]
+        return doubled(top, fall)[0].to(score.dtype)
     count = (length + chunk - 1) // chunk
     missing = count * chunk - length
     top, fall = torch.nn.functional.pad(top, [0, missing]), torch.nn.functional.pad(fall, [0, missing])
     top, fall = doubled(top.unflatten(-1, (count, chunk)), fall.unflatten(-1, (count, chunk)))
     ends = doubled(top[..., -1], fall[..., -1])[0]
     before = torch.nn.functional.pad(ends[..., :-1], [1, 0], value=-float("inf"))
-    return torch.maximum(top, before.unsqueeze(-1) + fall).flatten(-2)[..., :length]
+    return torch.maximum(top, before.unsqueeze(-1) + fall).flatten(-2)[..., :length].to(score.dtype)

@@ -451,12 +451,14 @@ def running_max_from(x: Tensor, top: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 def running_maximum_from(score: Tensor, gates: Tensor, top: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     """`running_maximum` of a piece, and its last element."""
+    narrow, wide = score.dtype, torch.float32 if score.dtype in (torch.float16, torch.bfloat16) else score.dtype
+    score, gates = score.to(wide), gates.to(wide)
     if not is_new(top):  # as one more score of the first position
         first = torch.maximum(score.narrow(-1, 0, 1), top + gates.narrow(-1, 0, 1))
         later = score.narrow(-1, 1, score.size(-1) - 1)
         score = torch.cat([first, later.expand(first.shape[:-1] + later.shape[-1:])], -1)
     out = running_maximum(score, gates, chunk)
-    return out, out.narrow(-1, -1, 1)
+    return out.to(narrow), out.narrow(-1, -1, 1)
 
 
 def running_min_from(x: Tensor, bottom: Tensor, dim: int) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ ALL_CHUNKS = {
     "polynomial_scan": _STATES + ", and for the products of features of all positions",
     "polynomial_sum": _CHUNKS + "memory for the products of features of all positions",
     "prefix_softmax": _STATES,
+    "running_maximum": _CHUNKS + "twenty doublings over the chunks, whatever their number",
     "gated_prefix": _STATES,
     "linear_recurrence": (
         "groups of positions composed on two levels and then by doubling, whatever the length, since a traced loop "
@@ -33,6 +34,9 @@ ALL_CHUNKS = {
     "fused_attention": (
         "torch's attention without bringing its operands to the shapes that its fused kernels take: where there is one "
         "leading dimension, or values are not as wide as queries, memory for the map"
+    ),
+    "vectors_times_rows": (
+        "an einsum however the rows lie in memory, which a trace does not know: where there is a batch, a copy of them"
     ),
     "windowed_attention": _CHUNKS + "the last window filled up",
     "adaptive_pool": (

@@ -79,7 +79,22 @@ attention f(x[N, D]) -> [N, D]:
         yield y = s
     return y
 """
-TEXTS = {**{name: FORMULAS[name][0] for name in CARRIED}, "delta rule": DELTA, "recurrence": NONLINEAR}
+STABILISED = """
+attention f(q[N, D], k[M, D], v[M, E], i[M], g[N]) -> [N, E]:
+    where M = N
+    c = cumsum[N](-g)
+    d = where(pos(N) >= pos(M), c - c[N -> M] + i, -inf)
+    top = max[M](d)
+    weights = (q @ k^T) * exp(d - top)
+    return (weights / max(abs(sum[M](weights)), exp(-top))) @ v
+"""
+TEXTS = {
+    **{name: FORMULAS[name][0] for name in CARRIED},
+    "delta rule": DELTA,
+    "recurrence": NONLINEAR,
+    "running maximum": STABILISED,
+}
+REMEMBERED = {"running maximum": {1}}  # of a state: what is no sum, but the last of some values
 LENGTH = 1300
 
 
@@ -116,7 +131,8 @@ def test_sums_over_many_positions(name: str) -> None:
             assert actual.dtype == dtype
             close(actual, expected, dtype)
             for _, stop, (out,), state in in_pieces(module, formula, pieces, given, (1000, 200, 97, 1, 1, 1)):
-                assert all(kept.dtype != dtype for kept in state), "a state in half precision"
+                sums = [kept for index, kept in enumerate(state) if index not in REMEMBERED.get(name, ())]
+                assert all(kept.dtype != dtype for kept in sums), "a state in half precision"
                 if stop == LENGTH:
                     close(out, expected[-1:], dtype)
         wide = tuple(x.float() for x in given)
