@@ -15,12 +15,12 @@ from pathlib import Path
 from ..grammar import ast
 from ..grammar.diagnostics import Diagnostic, Label, Severity
 from ..grammar.names import shown
-from ..grammar.parser import parse
+from ..grammar.parser import MAX_TEXT, parse
 from ..grammar.source import NOWHERE, Source
 from .definitions import Definition, own_definitions, placed
 from .scope import did_you_mean
 
-MAX_BYTES = 4_000_000
+MAX_BYTES = 4 * MAX_TEXT + 3  # a character is four bytes at most, and a mark of the encoding three
 MAX_FILES = 100  # that the `use` lines of a file lead to, one way or another
 MAX_CHARACTERS = 2_000_000  # in all of them
 MAX_ENTRIES = 1_000  # of a folder that are looked at for a suggestion
@@ -41,7 +41,7 @@ def read(path: Path) -> Source | Diagnostic:
         facts = {"path": str(path), "reason": error.strerror or str(error)}
         return Diagnostic("AG001", NOWHERE, facts, source=shown_as)
     if len(content) > MAX_BYTES:
-        return Diagnostic("AG003", NOWHERE, {"size": f"over {MAX_BYTES}", "limit": str(MAX_BYTES)}, source=shown_as)
+        return Diagnostic("AG003", NOWHERE, {"size": f"over {MAX_TEXT}", "limit": str(MAX_TEXT)}, source=shown_as)
     try:
         return Source(str(path), content.decode("utf-8-sig"), path.parent)
     except UnicodeDecodeError as error:

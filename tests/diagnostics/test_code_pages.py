@@ -11,6 +11,7 @@ from attngraph.compiler.library import MAX_FILES
 from attngraph.compiler.pipeline import MAX_BYTES, check_source, read
 from attngraph.grammar.codes import CODES
 from attngraph.grammar.diagnostics import Diagnostic
+from attngraph.grammar.parser import MAX_TEXT, parse
 from tests.diagnostics.markdown import blocks, findings, rendered, with_bodies
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,3 +119,14 @@ def test_words_are_complete(code: str) -> None:
     assert not entry.headline.endswith(".")
     assert entry.headline.count("`") % 2 == 0
     assert (entry.help or "").count("`") % 2 == 0
+
+
+@pytest.mark.parametrize("length", [MAX_TEXT + 1, 4 * MAX_TEXT, 20 * MAX_TEXT])
+def test_a_file_of_any_size_is_told_the_one_limit(length: int, tmp_path: Path) -> None:
+    """Whether its bytes are counted or its characters."""
+    path = tmp_path / "f.attn"
+    path.write_bytes(b"#" * length)
+    source = read(path)
+    found = source if isinstance(source, Diagnostic) else parse(source)[1][0]
+    assert found.code == "AG003"
+    assert str(MAX_TEXT) in found.message
