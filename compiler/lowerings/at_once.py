@@ -13,6 +13,7 @@ from torch import Tensor
 from .autocast import accumulating
 from .halves import pairs_by_halves
 from .polynomials import polynomial, with_ones, without_ones
+from .precision import accumulator
 from .running import doubled
 from .tiles import pointwise
 from .transitions import applied, composed, scaled_rows, stacked, transition_products
@@ -102,7 +103,7 @@ def causal_scan(query: Tensor, key: Tensor, value: Tensor, offset: int, normalis
 
     normalise: divided by the same sum without the value.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk)
     if normalise:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
@@ -121,7 +122,7 @@ def decayed_scan(
 
     rate: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
     if normalise:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
@@ -156,7 +157,7 @@ def gated_scan(
     gates: [..., N], the logarithms of the gates. normalise: divided by the same sum without the value, with `least`,
     [..., N], by its absolute value, or by `least` where that is larger.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk).to(wide)
     if normalise:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
@@ -182,7 +183,7 @@ def feature_gated_scan(
 
     gates: [..., N, F], the logarithms of the gates.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     q, k = in_chunks(query, chunk).to(wide), in_chunks(key, chunk).to(wide)
     v, g = in_chunks(value, chunk).to(wide), gates_as_chunks(gates.to(wide), chunk)
     score, start, end = pairs_by_halves(q, k, g, offset)
@@ -199,7 +200,7 @@ def prefix_softmax(score: Tensor, value: Tensor, chunk: int) -> Tensor:
 
     score: [..., N]; value: [..., N, E]. The running maximum is subtracted.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     v = in_chunks(value, chunk).to(wide)
     v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
     score = score.to(wide).unsqueeze(-1)
@@ -219,7 +220,7 @@ def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
 
     By doubling in chunks, and from chunk to chunk, 2 ** 20 of them at most.
     """
-    wide = torch.float32 if score.dtype in (torch.float16, torch.bfloat16) else score.dtype
+    wide = accumulator(score)
     top, fall = torch.broadcast_tensors(score.to(wide), gates.to(wide))
     length = top.size(-1)
     top = in_chunks(top.unsqueeze(-1), chunk).squeeze(-1)
@@ -240,7 +241,7 @@ def gated_prefix(value: Tensor, gates: Tensor, offset: int, chunk: int) -> Tenso
 
     value, gates: [..., N, E].
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     v, c = in_chunks(value, chunk).to(wide), gates_in_chunks(gates.to(wide), chunk)
     end = c[..., -1:, :]
     position = torch.arange(chunk, device=value.device)
@@ -276,7 +277,7 @@ def polynomial_scan(
 
     coefficients: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     q, k, v = in_chunks(query, chunk), in_chunks(key, chunk), in_chunks(value, chunk)
     if normalise:
         v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
@@ -304,7 +305,7 @@ def polynomial_sum(
 
     coefficients: one number per leading dimension, [...]. normalise: divided by the same sum without the value.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     v = with_ones(value, normalise).to(wide)
     terms = [each.to(wide).unsqueeze(-1).unsqueeze(-1) for each in coefficients]
     state = torch.matmul(all_products(key.to(wide), powers[0]).mT, v)
@@ -321,7 +322,7 @@ def linear_recurrence(rate: Tensor, value: Tensor, start: Tensor | None, dim: in
     The number of operations must not depend on the length: groups of 16, groups of those, and what is left by doubling,
     2 ** 20 of them at most. Groups are at least two, the last ones filled up with repeated positions that nobody reads.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     kind, length = value.dtype, value.size(dim)
     rate, value = rate.to(wide), value.to(wide)
     first = torch.zeros_like(value.select(dim, 0)) if start is None else start.to(wide)
@@ -398,7 +399,7 @@ def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Te
     function of the state before it, which its rows are solved for one after the other in all chunks together; chunks
     of 16.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     steps = torch.zeros_like(value[..., :1], dtype=wide) if gates is None else gates.to(wide).unsqueeze(-1)
     columns = value.size(-1)
     w, u = in_chunks(reading.to(wide), 16), in_chunks(direction.to(wide), 16)
@@ -453,7 +454,7 @@ def transition_scan(
 
     The weight is rows[n] A[n - offset] ... A[m + 1] columns[m], with the matrix A, [N, K, K], and [N, K] twice.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     matrix, rows, columns = matrix.to(wide), rows.to(wide), columns.to(wide)
     query, key = over_length(query, value.size(-2)), over_length(key, value.size(-2))
     inside, early, late, whole = transition_parts(matrix, rows, columns, value.size(-2), offset, chunk)
@@ -482,7 +483,7 @@ def transition_feedback(
     The weight is rows[n] A[n - 1] ... A[m + 1] columns[m], with the matrix A, [N, K, K], and [N, K] twice. Every chunk
     is a linear function of the states before it, as in `causal_feedback`; chunks of 16.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     matrix, rows, columns = matrix.to(wide), rows.to(wide), columns.to(wide)
     reading, direction = over_length(reading, value.size(-2)), over_length(direction, value.size(-2))
     inside, early, late, whole = transition_parts(matrix, rows, columns, value.size(-2), 1, 16)

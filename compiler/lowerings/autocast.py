@@ -13,7 +13,9 @@ from torch import Tensor
 
 def in_autocast(x: Tensor) -> bool:
     """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
-    return False if torch.jit.is_scripting() else not x.is_meta and torch.is_autocast_enabled(x.device.type)
+    if torch.jit.is_scripting() or x.is_meta:  # tensors without values have no autocast
+        return False
+    return torch.is_autocast_enabled(x.device.type)
 
 
 def accumulating(kernel):
@@ -28,7 +30,7 @@ def accumulating(kernel):
     @functools.wraps(kernel)
     def run(*arguments):
         device = arguments[0].device.type
-        if device == "meta" or not torch.is_autocast_enabled(device):  # tensors without values have no autocast
+        if not in_autocast(arguments[0]):
             return kernel(*arguments)
         low = torch.get_autocast_dtype(device)
         given = [

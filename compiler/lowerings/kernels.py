@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .autocast import accumulating
 from .halves import pairs_by_halves, up_to_a_power_of_two
+from .precision import accumulator
 from .tiles import rows_of_block
 
 
@@ -55,7 +56,7 @@ def causal_chunks(
     Time N * (chunk * (F + E) + F * E). before, and the second result: [F, E], with a further column, the sum of
     the keys, where `normalise`. Without `before`, the second result means nothing.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     leading = leading_dimensions([query, key, value])
     queries, keys, values = cut(query, leading, chunk), cut(key, leading, chunk), cut(value, leading, chunk)
     state = total = query
@@ -113,7 +114,7 @@ def decayed_chunks(
     Only differences n - m >= 0 inside one chunk are exponentiated, so a decay (rate <= 0) never
     overflows, whatever N. before, and the second result: as `causal_chunks` has them, seen from the last position.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     # the logarithm of 0 is one whose exponential is 0: infinity times a lag of 0 is no number
     rate = rate.to(wide).clamp(min=-746.0 if wide == torch.float64 else -105.0).unsqueeze(-1).unsqueeze(-1)
     leading = leading_dimensions([query, key, value, rate])
@@ -207,7 +208,7 @@ def gated_chunks(
     before, and the second result: as `causal_chunks` has them, seen from the last position. begins: these are the
     first positions, and the first gate is not looked at.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     length = min(chunk, query.size(-2))
     position = torch.arange(length, device=query.device)
     hidden = position.unsqueeze(-1) - position < offset
@@ -269,7 +270,7 @@ def feature_gated_chunks(
 
     begins: these are the first positions, and the first gate is not looked at. chunk: a power of two.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     state = torch.matmul(key[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if before is None else before
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
     queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
@@ -329,7 +330,7 @@ def prefix_chunks(
     before, and the second result: the sums of exp(score[m] - last) value[m] and of exp(score[m] - last), [1, E + 1];
     last: the largest score so far, [1, 1].
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     score = score.to(wide).unsqueeze(-1)
     top = torch.cummax(score, -2)[0]
     if last is None:
@@ -393,7 +394,7 @@ def gated_prefix_chunks(
     Gates are added up inside a chunk only, and only sums over n >= m are exponentiated. before, and the second result:
     [1, E].
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     length = min(chunk, value.size(-2))
     position = torch.arange(length, device=value.device)
     hidden = (position.unsqueeze(-1) - position < offset).unsqueeze(-1)
@@ -423,7 +424,7 @@ def linear_groups(rate: Tensor, value: Tensor, start: Tensor | None, dim: int) -
     Positions in groups of 16, whose steps are composed one after the other, in all groups at the same time; then
     groups in groups of 16, and so on; at last what comes into a group is added. Time 6 N; nothing is divided.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     rate, value = rate.to(wide), value.to(wide)
     first = torch.zeros_like(value.select(dim, 0)) if start is None else start.to(wide)
     first = first.unsqueeze(dim)
@@ -478,7 +479,7 @@ def feedback_chunks(
     Inside a chunk a triangular system is solved; gates are added up inside a chunk only, and only sums over n > m are
     exponentiated. state, and the second result: the sum of direction[m] out[m]^T, [F, E], seen from the last position.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     steps = torch.zeros_like(value[..., :1], dtype=wide) if gates is None else gates.to(wide).unsqueeze(-1)
     sums = torch.matmul(direction[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if state is None else state
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
@@ -698,7 +699,7 @@ def toeplitz_product(table: Tensor, value: Tensor, zero: int, queries: int) -> T
     L >= queries + 2 zero - M + 1. Table and values are laid on a circle on which no sum that is wanted meets another
     one; there the product is a convolution. Lengths with many factors of two have the quickest transforms.
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     length = (table.size(-1) + value.size(-1) - 1 - zero + 63) // 64 * 64
     spectrum = torch.fft.rfft(table.to(wide), n=length) * torch.fft.rfft(value.to(wide), n=length)
     return torch.fft.irfft(spectrum, n=length)[..., zero : zero + queries].to(value.dtype)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 _FILES = (
     "autocast.py",
+    "precision.py",
     "kernels.py",
     "convolutions.py",
     "poolings.py",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .autocast import accumulating
+from .precision import accumulator
 
 
 def count_of_choices(size: int, powers: list[int]) -> int:
@@ -137,7 +138,7 @@ def polynomial_chunks(
     N (D + E) <= 4 F E, there is no sum. before, and the second result: with a further column, the sum of the products,
     where `normalise`. Without `before`, the second result leaves out the last chunk.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
     one = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0]
     leading, terms = one.shape[:-2], as_matrices(coefficients, wide, one)
@@ -223,7 +224,7 @@ def polynomial_sum(
     summed over the keys first. coefficients: one number per leading dimension, [...]. normalise: divided by the same
     sum without the value.
     """
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     query, key, value = query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0)
     one = torch.broadcast_tensors(query[..., :1, :1], key[..., :1, :1], value[..., :1, :1])[0]
     leading, terms = one.shape[:-2], as_matrices(coefficients, wide, one)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .precision import accumulator
+
 
 def doubled(top: Tensor, fall: Tensor) -> tuple[Tensor, Tensor]:
     """The largest of top[m] + fall[m + 1] + ... + fall[n] over m <= n, and the sum of all falls up to n, [..., N].
@@ -26,7 +28,7 @@ def running_maximum(score: Tensor, gates: Tensor, chunk: int) -> Tensor:
 
     By doubling in chunks, and from chunk to chunk. The first gate is not looked at.
     """
-    wide = torch.float32 if score.dtype in (torch.float16, torch.bfloat16) else score.dtype
+    wide = accumulator(score)
     top, fall = torch.broadcast_tensors(score.to(wide), gates.to(wide))
     length = top.size(-1)
     if length <= chunk:

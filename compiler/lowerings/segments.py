@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .precision import accumulator
+
 
 def segment_softmax(scores: Tensor, group: Tensor, mask: Tensor | None = None) -> Tensor:
     """exp(scores) over its sum within each group of the last dimension, both where the mask is true.
 
     group: the number of each element's group, from 0 to the length - 1. All three broadcast.
     """
-    wide = torch.float32 if scores.dtype in (torch.float16, torch.bfloat16) else scores.dtype
+    wide = accumulator(scores)
     narrow, scores = scores.dtype, scores.to(wide) + torch.zeros_like(group, dtype=wide)
     if mask is not None:
         scores = torch.where(mask, scores, -float("inf"))
@@ -25,7 +27,7 @@ def segment_softmax(scores: Tensor, group: Tensor, mask: Tensor | None = None) -
 
 def segment_sum(x: Tensor, group: Tensor) -> Tensor:
     """The sum of each group of the last dimension, at every one of its elements. Both broadcast."""
-    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    wide = accumulator(x)
     narrow, x = x.dtype, x.to(wide) + torch.zeros_like(group, dtype=wide)
     group = group + torch.zeros_like(x, dtype=group.dtype)
     return torch.zeros_like(x).scatter_add(-1, group, x).gather(-1, group).to(narrow)

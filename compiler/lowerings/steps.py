@@ -24,6 +24,7 @@ from .kernels import (
     prefix_chunks,
 )
 from .polynomials import choices_and_weights, count_of_choices, monomials, polynomial_chunks, with_ones, without_ones
+from .precision import accumulator
 from .running import running_maximum
 from .transitions import state_groups, transition_feedback_chunks, transition_scan_chunks
 
@@ -137,7 +138,7 @@ def sums_before(state: Tensor, rows: int, columns: int, like: Tensor) -> Tensor:
     """A sum that a scan carries, or zeros; in float32 where the operands are half precision."""
     if not is_new(state):
         return state
-    wide = torch.float32 if like.dtype in (torch.float16, torch.bfloat16) else like.dtype
+    wide = accumulator(like)
     return torch.zeros([rows, columns], dtype=wide, device=like.device)
 
 
@@ -314,7 +315,7 @@ def polynomial_scan_from(
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
     """`polynomial_scan` of a piece, and the next state: the sum of products of key[m] times value[m]^T."""
-    wide = torch.float32 if query.dtype in (torch.float16, torch.bfloat16) else query.dtype
+    wide = accumulator(query)
     if is_new(state):
         products, columns = count_of_choices(query.size(-1), powers), value.size(-1) + int(normalise)
         state = torch.zeros([products, columns], dtype=wide, device=value.device)
@@ -333,7 +334,7 @@ def prefix_softmax_from(
     score: Tensor, value: Tensor, state: Tensor, last: Tensor, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`prefix_softmax` of a piece, the next state, and the largest score so far."""
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     new = is_new(state)
     before = torch.zeros([1, value.size(-1) + 1], dtype=wide, device=value.device) if new else state
     if value.size(-2) > 1:
@@ -351,7 +352,7 @@ def gated_prefix_from(
     value: Tensor, gates: Tensor, state: Tensor, offset: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
     """`gated_prefix` of a piece, and the next state, decayed up to the last position."""
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     if value.size(-2) > 1:
         return gated_prefix_chunks(value, gates, None if is_new(state) else state, offset, chunk)
     if is_new(state):
@@ -370,7 +371,7 @@ def linear_recurrence_from(
     if value.size(dim) > 1:
         out = linear_groups(rate, value, before, dim)
         return out.to(value.dtype), out.narrow(dim, -1, 1)
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     rate, out = rate.to(wide), value.to(wide)
     if before is None:
         out = out + torch.zeros_like(rate)
@@ -428,7 +429,7 @@ def transition_feedback_from(
 
 def running_sum_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The running sum of a piece, and its last element."""
-    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    wide = accumulator(x)
     out = torch.cumsum(x.to(wide), dim)
     out = out if is_new(total) else out + total
     return out.to(x.dtype), out.narrow(dim, -1, 1)
@@ -436,7 +437,7 @@ def running_sum_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor
 
 def running_product_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The running product of a piece, and its last element."""
-    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    wide = accumulator(x)
     out = torch.cumprod(x.to(wide), dim)
     out = out if is_new(total) else out * total
     return out.to(x.dtype), out.narrow(dim, -1, 1)
@@ -451,7 +452,7 @@ def running_max_from(x: Tensor, top: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 def running_maximum_from(score: Tensor, gates: Tensor, top: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     """`running_maximum` of a piece, and its last element."""
-    narrow, wide = score.dtype, torch.float32 if score.dtype in (torch.float16, torch.bfloat16) else score.dtype
+    narrow, wide = score.dtype, accumulator(score)
     score, gates = score.to(wide), gates.to(wide)
     if not is_new(top):  # as one more score of the first position
         first = torch.maximum(score.narrow(-1, 0, 1), top + gates.narrow(-1, 0, 1))
@@ -470,7 +471,7 @@ def running_min_from(x: Tensor, bottom: Tensor, dim: int) -> tuple[Tensor, Tenso
 
 def running_logsumexp_from(x: Tensor, total: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """The logarithm of the running sum of exponentials of a piece, and its last element."""
-    wide = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+    wide = accumulator(x)
     out = torch.logcumsumexp(x.to(wide), dim)
     out = out if is_new(total) else torch.logaddexp(out, total)
     return out.to(x.dtype), out.narrow(dim, -1, 1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .autocast import accumulating
+from .precision import accumulator
 
 
 def transition_products(
@@ -116,7 +117,7 @@ def transition_scan_chunks(
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
     """`transition_scan` of positions after those that `state` sums up, and what sums up all of them: [K * F, E]."""
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     matrix, rows, columns = matrix.to(wide), rows.to(wide), columns.to(wide)
     inside, early, late, whole, size = transition_chunks(matrix, rows, columns, value.size(-2), offset, chunk)
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
@@ -172,7 +173,7 @@ def transition_feedback_chunks(
     Inside a chunk a triangular system is solved. state: the sum of columns[m] direction[m] out[m]^T, each times the
     matrices since then, [K * F, E].
     """
-    wide = torch.float32 if value.dtype in (torch.float16, torch.bfloat16) else value.dtype
+    wide = accumulator(value)
     matrix, rows, columns = matrix.to(wide), rows.to(wide), columns.to(wide)
     inside, early, late, whole, size = transition_chunks(matrix, rows, columns, value.size(-2), 1, chunk)
     # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
@@ -225,7 +226,7 @@ def state_groups(matrix: Tensor, added: Tensor, start: Tensor | None, dense: boo
     groups in groups of 16, and so on; at last what comes into a group is added. A matrix that is the same for all
     positions is composed once.
     """
-    wide = torch.float32 if added.dtype in (torch.float16, torch.bfloat16) else added.dtype
+    wide = accumulator(added)
     matrix, value = matrix.to(wide), added.to(wide)
     dim, along = (-3, -3) if dense else (-5, -4)  # of the positions
     matrix = matrix.unsqueeze(0) if matrix.dim() < -dim else matrix

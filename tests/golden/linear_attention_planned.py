@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 def in_autocast(x: Tensor) -> bool:
     """Whether autocast brings operands to one dtype on this tensor's device; not in TorchScript."""
-    return False if torch.jit.is_scripting() else torch.is_autocast_enabled(x.device.type)
+    if torch.jit.is_scripting() or x.is_meta:  # tensors without values have no autocast
+        return False
+    return torch.is_autocast_enabled(x.device.type)
 
 
 class LinearAttention(nn.Module):
