@@ -90,6 +90,8 @@ def _compare(
     assert not math.isfinite(theirs) or all(error <= limit for error in mine), shown
 
 
+# torch says that its fused rms_norm takes no gain of another dtype under autocast, of torch.nn.RMSNorm too.
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in CHOSEN])
 def test_half_precision(name: str) -> None:
     given, report = call.__wrapped__(name), example(name)  # drawn anew: the same, whatever ran before
