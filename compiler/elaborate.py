@@ -568,11 +568,11 @@ class _Elaborator:
 
     def _declaring(self, name: str) -> str | None:
         """What to do about positions along an axis that nothing declares: those of keys are as many as the tokens."""
-        close = did_you_mean(name, self.scope.axes)
+        known = nearest(name, self.scope.axes)
         tokens = next((t.axes[-2].name for t in self.scope.tree.inputs if len(t.axes) >= 2), None)
-        if close or tokens is None:
-            return close or nearest(name, self.scope.axes)
-        return f"`where {name} = {tokens}` declares it, as long as `{tokens}`"
+        if did_you_mean(name, self.scope.axes) or tokens is None:
+            return known
+        return f"{known}; `where {name} = {tokens}` declares it, as long as `{tokens}`"
 
     def _call_function(self, call: ast.Call, function: ast.Function) -> Node | None:
         self.frame.used.add(function.name)

@@ -197,8 +197,7 @@ class Not(Op):
 class Where(Op):
     """where(c, x, y): x where the condition holds, else y.
 
-    Formula: `out[i] = x[i] if c[i] else y[i]`, over the axes of all three, in the order of x or y if one has them all:
-    a mask `pos(M) <= pos(N)` leaves scores `[N, M]` as they lie.
+    Formula: `out[i] = x[i] if c[i] else y[i]`, over the axes of all three.
 
     c is bool; x and y are both numbers or both bool. What is not selected does not count, be it inf
     or NaN, and its gradient is exactly 0 before it enters the operation that made the value. If that
@@ -216,9 +215,7 @@ class Where(Op):
         condition, *branches = operands
         need_bool("where", condition)
         need_same_sort("where", operands, 1)
-        joined = join(*operands, kind=promote(*(branch.kind for branch in branches)))
-        axes = next((b.axes for b in branches if set(b.axes) == set(joined.axes)), joined.axes)
-        return Type(joined.kind, axes, joined.batched)
+        return join(*operands, kind=promote(*(branch.kind for branch in branches)))
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
         return None if index == 0 else result.kind

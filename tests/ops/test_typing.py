@@ -200,17 +200,6 @@ def test_axes_meet_by_name() -> None:
     assert add.infer(of("N"), of("M")).axes == ("N", "M")
 
 
-@pytest.mark.parametrize(
-    ("mask", "shown", "other", "result"),
-    [
-        ("MN", "NM", "", "NM"), ("MN", "", "NM", "NM"), ("MN", "NM", "MN", "NM"),
-        ("MN", "N", "M", "MN"), ("NM", "M", "", "NM"), ("N", "M", "", "NM"), ("MN", "", "", "MN"),
-    ],
-)  # fmt: skip
-def test_a_choice_is_laid_out_as_its_values(mask: str, shown: str, other: str, result: str) -> None:
-    assert logic.Where().infer(of(mask, BOOL), of(shown), of(other)).axes == tuple(result)
-
-
 def test_batch_follows_the_inputs() -> None:
     unbatched, batched = Type(REAL, ("N",)), Type(REAL, ("N",), True)
     assert arithmetic.Add().infer(unbatched, batched).batched
