@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -274,6 +275,12 @@ def _compared(node: Node, operands: list[Value], setting: Setting) -> Value:
 def _equal(node: Node, operands: list[Value], setting: Setting) -> Value:
     if all_known(operands):
         return _decided(node, operands, setting)
+    lowest = next((o for o in operands if o.known is not None and bool((o.known == -math.inf).all())), None)
+    if lowest is not None:  # e to -inf is 0, and e to no number is
+        [other] = [o for o in operands if o is not lowest]
+        vanishes = (exponential(other).over(node.axes) == 0).to(torch.int64)
+        truth = vanishes if isinstance(node.op, logic.Equal) else 1 - vanishes
+        return Value(truth.expand(2, field.TRIALS, *setting.shape(node.axes)), node.axes)
     setting.unknowns.add("comparison")
     x, y = (o.over(node.axes) for o in operands)
     difference = reduced(x - y)

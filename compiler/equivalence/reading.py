@@ -142,6 +142,8 @@ class Reader:
                 return factor(Atom("log", (), (operands[0],)))
             case functions.Cos() | functions.Sin() if node.type.kind is Kind.REAL:
                 return _circular(operands[0])[isinstance(op, functions.Sin)]
+            case contraction.Contraction() | reductions.Sum() if self.positive is not None and _is_one(node):
+                return ONE
             case contraction.Contraction():
                 return self.total(multiply(*operands), op.axes)
             case selection.Take() if self.name(op.axis) not in operands[0].free:
@@ -304,6 +306,22 @@ def _literal(value: float) -> Form:
     if not math.isfinite(value) or (len(text) > 14 and "e" not in text):
         return factor(Atom(f"literal {text}", holds="positive" if value > 0 else ""))
     return number(Fraction(text))
+
+
+def _is_one(node: Node) -> bool:
+    """Whether a sum is that of the squares of a direction, which has length 1 where no epsilon acts."""
+    factors = node.inputs
+    if isinstance(node.op, reductions.Sum):
+        [squares] = node.inputs
+        twice = isinstance(squares.op, functions.Square)
+        factors = squares.inputs * 2 if twice else squares.inputs if isinstance(squares.op, arithmetic.Multiply) else ()
+    direction = factors[0].op if len(factors) == 2 and factors[0] is factors[1] else None
+    return isinstance(direction, normalisations.L2Normalize) and direction.axes == _axes(node)
+
+
+def _axes(node: Node) -> tuple[str, ...]:
+    assert isinstance(node.op, contraction.Contraction | reductions.Sum)
+    return node.op.axes
 
 
 def _is_number(form: Form) -> bool:

@@ -119,7 +119,13 @@ def _reduction(node: Node, operands: list[Value], setting: Setting) -> Value:
     sides = field.unknown(f"{word} side", [reduced(sign * x.residues)[0]])[:1]
     total = Value(sides.expand(2, *sides.shape[1:]), x.axes, x.degree.unknown())
     found = field.unknown(word, [_total(total, op.axes).residues[0]])
-    return Value(reduced(sign * found), node.axes, x.degree.unknown())
+    result = Value(reduced(sign * found), node.axes, x.degree.unknown())
+    if not isinstance(op, reductions.Max) or x.power is None:
+        return result
+    # e to the largest is 0 where e to all of them is
+    some = (x.power.over(x.axes) != 0).any(tuple(x.axes.index(axis) + 2 for axis in op.axes))
+    power = exponential(result)
+    return replace(result, power=replace(power, residues=power.residues * some))
 
 
 def _power_of(x: Value, axes: Sequence[str]) -> Degree:

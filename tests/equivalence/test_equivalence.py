@@ -55,6 +55,8 @@ PROVED = [
     ("relu(q @ k^T) @ v", "relu(k @ q^T)^T @ v"),
     ("max(b, sum[D](q)) @ v", "max(sum[D](q), b) @ v"),
     ("where(pos(N) >= pos(M), b, 0) @ v", "(b * where(pos(M) > pos(N), 0, 1)) @ v"),
+    ("where(max[M](where(pos(N) >= pos(M), b, -inf)) == -inf, 0, sum[M](b)) * sum[M](v)", "sum[M](b) * sum[M](v)"),
+    ("where(where(pos(N) > pos(M), -inf, b) != -inf, b, 0) @ v", "where(pos(N) > pos(M), 0, b) @ v"),
     ("softmax[M](b, mask=pos(N) != pos(M)) @ v", "softmax[M](b * 1, mask=not pos(N) == pos(M)) @ v"),
 ]
 DIFFERENT = [
@@ -67,6 +69,7 @@ DIFFERENT = [
     ("log(b) @ v", "log(abs(b)) @ v"),
     ("sum[D](q) * sum[M](v) / M", "sum[D](q) * sum[M](v) / D"),
     ("exp(b) @ v", "exp(b + 0.0001) @ v"),
+    ("where(max[M](where(pos(N) > pos(M), b, -inf)) == -inf, 0, sum[M](b)) * sum[M](v)", "sum[M](b) * sum[M](v)"),
 ]
 OPEN = [
     ("relu(b) @ v", "((b + abs(b)) / 2) @ v"),

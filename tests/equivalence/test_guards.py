@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import attngraph
-from attngraph.compiler.equivalence import Equivalence, Verdict
+from attngraph.compiler.equivalence import Equivalence, Side, Verdict, equivalent
+from tests.facts.probes import formula_of
 
 HEADER = "attention f(x[N, D], s[N], y[N, D]) -> [N, D]:\n"
 
@@ -54,3 +55,18 @@ def test_proved_for_all_sizes_where_no_guard_acts(left: str, right: str) -> None
 @pytest.mark.parametrize(("left", "right"), NEVER)
 def test_what_differs_otherwise_is_not_proved(left: str, right: str) -> None:
     assert compare(left, right).verdict is not Verdict.PROVED
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "verdict"),
+    [
+        ("exp(y - sum[D](l2_normalize[D](x) * l2_normalize[D](x)) / 2)", "exp(y - 0.5)", Verdict.PROVED),
+        ("exp(y - sum[D](square(l2_normalize[D](x))) / 2)", "exp(y - 0.5)", Verdict.PROVED),
+        ("exp(y - sum[N](square(l2_normalize[D](x))) / 2)", "exp(y - 0.5)", Verdict.DIFFERENT),
+        ("exp(y - sum[D](l2_normalize[D](x) * l2_normalize[D](y)) / 2)", "exp(y - 0.5)", Verdict.DIFFERENT),
+        ("exp(y - sum[D](square(l1_normalize[D](x))) / 2)", "exp(y - 0.5)", Verdict.DIFFERENT),
+    ],
+)
+def test_the_length_of_a_direction_without_the_rules(left: str, right: str, verdict: Verdict) -> None:
+    sides = [formula_of(f"{HEADER}    return {text}\n") for text in (left, right)]
+    assert equivalent(*(Side(f, f.graph) for f in sides), rules=False, guards=True).verdict is verdict

@@ -21,8 +21,8 @@ from .formulas import CASES, Case
 from .harness import all_sizes, close, draw, fixed, pair, parts, same_values_and_gradients
 
 LENGTHS = (70, 131, 64, 3, 300)
-#: What loops may count by: powers and coefficients of a polynomial, which the program is written for.
-FIXED = {"range", "len", "index", "power", "powers", "coefficients"}
+#: What loops may count by: powers and coefficients of a polynomial, which the program is written for, and arguments.
+FIXED = {"range", "len", "index", "power", "powers", "coefficients", "enumerate", "arguments"}
 TRACED = [case for case in CASES if case.ops]
 
 

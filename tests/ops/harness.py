@@ -16,7 +16,7 @@ import torch
 from attngraph.compiler import pyast
 from attngraph.compiler.emit.sizes import number as size_number
 from attngraph.compiler.graph import Builder, Node
-from attngraph.compiler.lowerings.library import texts
+from attngraph.compiler.lowerings.library import texts, with_callees
 from attngraph.compiler.ops.base import Op, Operand
 from attngraph.compiler.ops.leaves import Input, Literal, Parameter
 from attngraph.compiler.sizes import Poly
@@ -115,7 +115,7 @@ class TestEmitter:
         raise AssertionError("only lowered operations ask for it, and they have tests of their own")
 
     def helper(self, function: str) -> ast.expr:
-        self.helpers[function] = texts()[function]
+        self.helpers |= {name: texts()[name] for name in with_callees([function], texts())}
         return pyast.name(function)
 
     def lasting(self, name: str, code: ast.expr, operand: Operand) -> ast.expr:
