@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..grammar import ast
 from ..grammar.diagnostics import Diagnostic, Label, Severity
+from ..grammar.names import edit_distance
 from ..grammar.source import Span
 from ..grammar.tokens import MAX_ERRORS
 from .scalars import ScalarError, as_number, as_size
@@ -270,8 +271,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str], shape: str = "did you mean `{}`?") -> str | None:
-    """A suggestion when a known name is close, else None."""
+    """A suggestion when a known name is close, else None. Of equally close ones, that with fewest edits."""
     candidates = list(known)
     folded = [c for c in candidates if c.lower() == name.lower()]
-    close = folded or difflib.get_close_matches(name, candidates, n=1, cutoff=0.6 if len(name) > 3 else 0.5)
+    cutoff = 0.6 if len(name) > 3 else 0.5
+    close = folded or sorted(
+        difflib.get_close_matches(name, candidates, n=max(1, len(candidates)), cutoff=cutoff),
+        key=lambda each: (-difflib.SequenceMatcher(None, each, name).ratio(), edit_distance(name, each, len(name))),
+    )
     return shape.format(close[0]) if close else None

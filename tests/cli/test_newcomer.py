@@ -108,3 +108,12 @@ def test_what_is_no_tensor_is_told_by_name(value: object) -> None:
     module = attngraph.compile("attention f(q[N, D], k[N, D]) -> [N, D]:\n    return q * k\n")
     with pytest.raises(TypeError, match=f"f: k must be a tensor, but is <class '{type(value).__name__}'>"):
         module(torch.ones(1, 1), value)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("elo", "elu"), ("eul", "elu"), ("reul", "relu"), ("lgo", "log"), ("sofmax", "softmax")],
+)
+def test_a_misspelt_function_is_told_the_one_with_the_fewest_edits(written: str, meant: str) -> None:
+    report = attngraph.parse(f"{HEAD}    return {written}(x)\n").report
+    assert [each.suggestion for each in report.diagnostics] == [f"did you mean `{meant}`?"]
