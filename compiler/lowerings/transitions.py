@@ -79,6 +79,12 @@ def scaled_rows(weight: Tensor, rows: Tensor) -> Tensor:
     return (weight.unsqueeze(-1) * rows.unsqueeze(-2)).flatten(-2)
 
 
+def sum_of_none(weight: Tensor, rows: Tensor, value: Tensor) -> Tensor:
+    """The sum of `scaled_rows(weight, rows)^T value` over no positions, [..., K * F, E], in the dtype of the weight."""
+    empty = scaled_rows(weight[..., :0, :], rows[..., :0, :].to(weight.dtype))
+    return torch.matmul(empty.mT, value[..., :0, :].to(weight.dtype))
+
+
 def carried_over(whole: Tensor, state: Tensor) -> Tensor:
     """A matrix [..., K, K] times a stack of K states, [..., K * F, E]."""
     count = whole.size(-1)
@@ -124,11 +130,7 @@ def transition_scan_chunks(
     queries, keys = torch.split(query, size, -2), torch.split(key, size, -2)
     values = torch.split(value, size, -2)
     weights, earlies, lates, wholes = inside.unbind(-3), early.unbind(-3), late.unbind(-3), whole.unbind(-3)
-    if state is None:
-        empty = scaled_rows(lates[0][..., :0, :], key[..., :0, :].to(wide))
-        sums = torch.matmul(empty.mT, value[..., :0, :].to(wide))
-    else:
-        sums = state
+    sums = state if state is not None else sum_of_none(lates[0], key, value)
     parts: list[Tensor] = []
     for index in range(len(values)):
         q, k, v = queries[index], keys[index], values[index].to(wide)
@@ -180,11 +182,7 @@ def transition_feedback_chunks(
     readings, directions = torch.split(reading.to(wide), size, -2), torch.split(direction.to(wide), size, -2)
     values = torch.split(value.to(wide), size, -2)
     weights, earlies, lates, wholes = inside.unbind(-3), early.unbind(-3), late.unbind(-3), whole.unbind(-3)
-    if state is None:
-        empty = scaled_rows(lates[0][..., :0, :], direction[..., :0, :].to(wide))
-        sums = torch.matmul(empty.mT, value[..., :0, :].to(wide))
-    else:
-        sums = state
+    sums = state if state is not None else sum_of_none(lates[0], direction, value)
     parts: list[Tensor] = []
     for index in range(len(values)):
         w, u = readings[index], directions[index]
