@@ -709,8 +709,9 @@ class _Vector:
         for each in range(len(self.starts)):
             after = self._entry(states, each)
             before = recurrence._moved(after, self.make(Literal(1.0 if each == index else 0.0)))
-            found.append(tuple(self.make(Multiply(), share, self.starts[index]) for share in (before, after)))
-        return found  # type: ignore[return-value]
+            start = self.starts[index]
+            found.append((self.make(Multiply(), before, start), self.make(Multiply(), after, start)))
+        return found
 
     def _one(self, index: int) -> Node:
         """1 for one of the states, 0 for the others."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite, prod
 
 from .associative import Way, recurrences, unsafe, without_steps
@@ -407,7 +408,7 @@ class _Planner:
         unknown = sorted(symbols - self.sequence.names - self.formula.constants.keys())
         for symbol in unknown:
             for extreme in (SHORT, LONG):
-                less, more = costs(lambda axis, told={symbol: extreme}: self._at(axis, told))  # type: ignore[misc]
+                less, more = costs(partial(self._at, told={symbol: extreme}))
                 if less > more:
                     return False
         return True
