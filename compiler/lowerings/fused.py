@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -15,11 +15,12 @@ from ..ops.arithmetic import Add, Divide, Multiply, Subtract
 from ..ops.base import Emitter, Op, Operand
 from ..ops.contraction import Contraction
 from ..ops.functions import Sqrt
-from ..ops.layout import Broadcast, Reorder
+from ..ops.layout import Broadcast, Rename, Reorder
 from ..ops.leaves import Literal, Size
 from ..ops.logic import Where
 from ..ops.normalisations import Softmax
-from ..sizes import Poly, Truth
+from ..ops.selection import Concat, Slice
+from ..sizes import ZERO, Poly, Truth
 from ..structure import lag_at_least
 from ..types import Kind, Type, promote
 from .local import local
@@ -88,6 +89,8 @@ class FusedSoftmax(Lowering):
         pair = (*self.batch, self.query, self.key)
         for operand in operands[3:]:
             mask = emitter.align(operand, pair)
+            if not operand.type.batched and operand.type.axes == (self.key,):
+                mask = pyast.method(mask, "unsqueeze", 0)  # torch's attention knows no mask of keys alone
             paired = {*operands[0].type.axes, *operands[1].type.axes}
             if operand.type.batched or not set(operand.type.axes) <= paired:
                 # torch adds the mask to the scores in place: they must have every batch dimension of the mask
@@ -99,13 +102,40 @@ class FusedSoftmax(Lowering):
         return unflattened(emitter, fused, self.outer)
 
 
+Numbers = tuple[tuple[type[Op], Node], ...]
+
+
+@dataclass(frozen=True)
+class _Product:
+    """scale * (x @ y), with the numbers that scale."""
+
+    node: Node
+    numbers: Numbers = ()
+
+
 @dataclass(frozen=True)
 class _Scores:
-    """scale * (x @ y) + bias, with the numbers that scale."""
+    """A sum of products, and what is added to them."""
 
-    product: Node
-    numbers: tuple[tuple[type[Op], Node], ...] = ()
+    products: tuple[_Product, ...]
     bias: Node | None = None
+
+    def times(self, kind: type[Op], number: Node, builder: Builder) -> _Scores:
+        products = tuple(_Product(each.node, (*each.numbers, (kind, number))) for each in self.products)
+        return _Scores(products, None if self.bias is None else builder.make(kind(), self.bias, number))
+
+    def plus(self, bias: Node, builder: Builder) -> _Scores:
+        return _Scores(self.products, bias if self.bias is None else builder.make(Add(), self.bias, bias))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """query[..., inner] . key[..., inner], of which the query is multiplied by the numbers."""
+
+    query: Node
+    key: Node
+    inner: str
+    numbers: Numbers
 
 
 def match(request: Request) -> Node | str:
@@ -121,24 +151,66 @@ def match(request: Request) -> Node | str:
         return "the softmax runs over several axes, or something else reads it"
     [m] = op.axes
     scores = _scores(softmax.node.inputs[0], builder)
-    if scores is None or not isinstance(scores.product.op, Contraction) or len(scores.product.op.axes) != 1:
+    if scores is None:
         return "the scores are not a contraction with a scale and a bias"
-    [inner] = scores.product.op.axes
-    left, right = scores.product.inputs
+    found_sides = [_sides(product, m, couples) for product in scores.products]
+    taken = [sides for sides in found_sides if isinstance(sides, _Sides)]
+    if not taken:
+        return next(reason for reason in found_sides if isinstance(reason, str))
+    others = [factor for factor in factors if factor is not softmax]
+    keyed = {axis for factor in others if m in factor.axes for axis in factor.axes}
+    own = [axis for each in taken for axis in each.query.axes if axis not in {*each.key.axes, *keyed, each.inner}]
+    if not own:
+        return "the values depend on every axis of the queries"
+    n = max(reversed(own), key=request.size)  # the others, as groups of heads, are batch axes
+    parts: list[_Sides] = []
+    for product, each in zip(scores.products, found_sides, strict=True):
+        if isinstance(each, _Sides) and n in each.query.axes and n not in each.key.axes:
+            parts.append(each)
+        else:
+            scores = scores.plus(_scaled(product.node, product.numbers, builder), builder)
+    sides = _joined(parts, request) if len(parts) > 1 else parts[0]
+    if sides.inner in {axis for factor in others for axis in factor.axes}:  # values with an axis of that name
+        inner = request.names.fresh(sides.inner)
+        query, key = (builder.make(Rename(sides.inner, inner), side) for side in (sides.query, sides.key))
+        sides = _Sides(query, key, inner, sides.numbers)
+    build = partial(_attention, request, softmax.node, scores.bias, sides, (n, m), others)
+    return min((build(inside) for inside in _insides(others, n, m)), key=request.work)
+
+
+def _sides(product: _Product, m: str, couples: Callable[[Node], bool]) -> _Sides | str:
+    """The queries and the keys of a product, or why it has none."""
+    if not isinstance(product.node.op, Contraction) or len(product.node.op.axes) != 1:
+        return "the scores are not a contraction with a scale and a bias"
+    left, right = product.node.inputs
     if m in left.axes:
         left, right = right, left
     if m in left.axes or m not in right.axes or couples(left) or couples(right):
         return "a side of the scores couples queries and keys"
-    others = [factor for factor in factors if factor is not softmax]
-    keyed = {axis for factor in others if m in factor.axes for axis in factor.axes}
-    own = [axis for axis in left.axes if axis not in right.axes and axis not in keyed and axis != inner]
-    if not own:
-        return "the values depend on every axis of the queries"
-    n = max(reversed(own), key=request.size)  # the others, as groups of heads, are batch axes
-    if inner in {axis for factor in others for axis in factor.axes}:
-        return "another factor has the axis that the scores contract"
-    build = partial(_attention, request, softmax.node, scores, (left, right), (n, m, inner), others)
-    return min((build(inside) for inside in _insides(others, n, m)), key=request.work)
+    return _Sides(left, right, product.node.op.axes[0], product.numbers)
+
+
+def _joined(parts: Sequence[_Sides], request: Request) -> _Sides:
+    """A sum of products as one, of the features end to end; a query takes the numbers of its product."""
+    builder, first = request.builder, parts[0]
+    alike = all(each.numbers == first.numbers for each in parts)
+    queries = [each.query if alike else _scaled(each.query, each.numbers, builder) for each in parts]
+    sources = tuple(each.inner for each in parts)
+    inner = request.names.fresh(first.inner, sum(map(Poly.symbol, sources), ZERO))
+    query, key = (
+        builder.make(Concat(sources, inner), *(_in_rows(*each, builder) for each in zip(side, sources, strict=True)))
+        for side in (queries, [each.key for each in parts])
+    )
+    return _Sides(query, key, inner, first.numbers if alike else ())
+
+
+def _in_rows(value: Node, inner: str, builder: Builder) -> Node:
+    """The value with the features last."""
+    while isinstance(value.op, Reorder):
+        [value] = value.inputs
+    if value.axes[-1] == inner:
+        return value
+    return builder.make(Reorder((*(axis for axis in value.axes if axis != inner), inner)), value)
 
 
 def _insides(others: Sequence[Factor], query: str, key: str) -> list[list[Factor]]:
@@ -155,16 +227,16 @@ def _insides(others: Sequence[Factor], query: str, key: str) -> list[list[Factor
 def _attention(
     request: Request,
     softmax: Node,
-    scores: _Scores,
-    sides: tuple[Node, Node],
-    axes: tuple[str, str, str],
+    bias: Node | None,
+    sides: _Sides,
+    axes: tuple[str, str],
     others: Sequence[Factor],
     inside: list[Factor],
 ) -> Node:
     """The attention over values that are the product of some factors, and the others behind it."""
     bound, builder, product, facts = request.bound, request.builder, request.product, request.facts
-    left, right = sides
-    n, m, inner = axes
+    left, right, inner = sides.query, sides.key, sides.inner
+    n, m = axes
     op = softmax.op
     assert isinstance(op, Softmax)
     after = [factor for factor in others if factor not in inside]
@@ -176,38 +248,61 @@ def _attention(
     # heads that share keys and values come last, where torch's attention reads these without copies of them
     batch = tuple(sorted(every, key=lambda axis: axis not in right.axes and axis not in value.axes))
     outer = tuple(axis for axis in value.axes if axis != m and axis not in batch)
+    held = _held(value, right) if len(outer) == 1 else None
+    part = None
+    if held is not None:  # keys that hold the values are kept once
+        wide = request.names.fresh(inner)
+        part = Slice(wide, outer[0], held)
+        outer, value = (wide,), builder.make(Rename(inner, wide), right)
     near = None
-    if "mask" in op.given and scores.bias is None:
+    if "mask" in op.given and bias is None:
         near = local(softmax.inputs[1], n, m, inner, outer, batch, facts, request.constants)
     if near is not None:
-        scale = builder.make(Literal(1.0))
-        for kind, number in scores.numbers:
-            scale = builder.make(kind(), scale, number)
+        scale = _scaled(builder.make(Literal(1.0)), sides.numbers, builder)
         made = builder.make(near, left, right, value, scale)
+        made = made if part is None else builder.make(part, made)
         return product([Factor(made), *after], bound - {m}) if after or bound - {m} else made
     given: list[tuple[str, Node]] = []
     causal = False
     mask = softmax.inputs[1] if "mask" in op.given else None
     if mask is not None:
         same = facts.equal(Poly.symbol(n), Poly.symbol(m)) is Truth.YES
-        causal = same and scores.bias is None and lag_at_least(mask, n, m) == 0
+        causal = same and bias is None and lag_at_least(mask, n, m) == 0
         if not causal:
             given.append(("mask", mask))
-    if scores.bias is not None:
-        bias = scores.bias
+    if bias is not None:
         if mask is not None:
             bias = builder.make(Where(), mask, bias, builder.make(Literal(float("-inf"))))
         given = [("bias", bias)]
-    scaled = _is_default(scores.numbers, inner)
-    query = left
-    if not scaled:
-        for kind, number in scores.numbers:
-            query = builder.make(kind(), query, number)
+    scaled = _is_default(sides.numbers, request.names.sizes.get(inner) or Poly.symbol(inner))
+    query = left if scaled else _scaled(left, sides.numbers, builder)
     names = tuple(name for name, _ in given)
     fused = FusedSoftmax(n, m, inner, outer, batch, scaled, causal, names)
     made = builder.make(fused, query, right, value, *(node for _, node in given))
+    made = made if part is None else builder.make(part, made)
     rest = bound - {m}
     return product([Factor(made), *after], rest) if after or rest else made
+
+
+def _held(value: Node, key: Node) -> Poly | None:
+    """Where the features of the values start among those of joined keys; None if they are no part of these."""
+    if not isinstance(key.op, Concat):
+        return None
+    while isinstance(value.op, Reorder):
+        [value] = value.inputs
+    start = ZERO
+    for axis, part in zip(key.op.sources, key.inputs, strict=True):
+        if part is value and {*part.axes} - {axis} == {*key.axes} - {key.op.target}:
+            return start
+        start += Poly.symbol(axis)
+    return None
+
+
+def _scaled(value: Node, numbers: Numbers, builder: Builder) -> Node:
+    """The value with numbers that multiply or divide it."""
+    for kind, number in numbers:
+        value = builder.make(kind(), value, number)
+    return value
 
 
 def _is_number(node: Node) -> bool:
@@ -217,7 +312,7 @@ def _is_number(node: Node) -> bool:
 def _scores(node: Node, builder: Builder) -> _Scores | None:
     match node.op:
         case Contraction():
-            return _Scores(node)
+            return _Scores((_Product(node),))
         case Reorder():
             return _scores(node.inputs[0], builder)
         case Multiply() | Divide():
@@ -225,28 +320,40 @@ def _scores(node: Node, builder: Builder) -> _Scores | None:
             if isinstance(node.op, Multiply) and _is_number(left):
                 left, right = right, left
             inner = _scores(left, builder) if _is_number(right) else None
-            if inner is None:
-                return None
-            bias = None if inner.bias is None else builder.make(type(node.op)(), inner.bias, right)
-            return _Scores(inner.product, (*inner.numbers, (type(node.op), right)), bias)
+            return None if inner is None else inner.times(type(node.op), right, builder)
         case Add() | Subtract():
             left, right = node.inputs
-            if isinstance(node.op, Add) and _scores(left, builder) is None:
-                left, right = right, left
-            inner = _scores(left, builder)
-            if inner is None or _is_number(right) or not set(right.axes) <= set(node.axes):
-                return None
+            found, more = _scores(left, builder), _scores(right, builder)
             if isinstance(node.op, Subtract):
-                right = builder.make(Multiply(), right, builder.make(Literal(-1)))
-            if inner.bias is not None:
-                right = builder.make(Add(), inner.bias, right)
-            return _Scores(inner.product, inner.numbers, right)
+                minus = builder.make(Literal(-1))
+                if more is not None:
+                    more = more.times(Multiply, minus, builder)
+                elif not _is_number(right):
+                    right = builder.make(Multiply(), right, minus)
+            if found is not None and more is not None:
+                joined = _Scores((*found.products, *more.products), found.bias)
+                return joined if more.bias is None else joined.plus(more.bias, builder)
+            known, bias = (found, right) if more is None else (more, left)
+            if known is None or _is_number(bias) or not set(bias.axes) <= set(node.axes):
+                return None
+            return known.plus(bias, builder)
     return None
 
 
-def _is_default(numbers: tuple[tuple[type[Op], Node], ...], inner: str) -> bool:
+def _is_default(numbers: Numbers, width: Poly) -> bool:
     """Whether the scale is exactly 1/sqrt(D)."""
     if len(numbers) != 1 or numbers[0][0] is not Divide:
         return False
     root = numbers[0][1]
-    return isinstance(root.op, Sqrt) and root.inputs[0].op == Size(Poly.symbol(inner))
+    return isinstance(root.op, Sqrt) and _size(root.inputs[0]) == width
+
+
+def _size(node: Node) -> Poly | None:
+    """The size that a sum of sizes is."""
+    match node.op:
+        case Size(size):
+            return size
+        case Add():
+            left, right = map(_size, node.inputs)
+            return None if left is None or right is None else left + right
+    return None

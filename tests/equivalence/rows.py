@@ -43,6 +43,10 @@ EQUAL = (
         tests=("test_schedules.test_kernel_integral_sums_the_keys_first",),
     ),
     Row(
+        "latent_attention", "the matrices of keys and values at the queries and the results: a cache of latents",
+        (("latent_attention", "latent_attention_absorbed"),),
+    ),
+    Row(
         "spectral_conv as sums", "rfft, cut, multiply, irfft: no law of a Fourier transform is used in proofs",
         tests=("test_schedules.test_spectral_conv_as_sums",),
     ),

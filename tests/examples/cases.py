@@ -173,6 +173,8 @@ EXAMPLES: dict[str, Example] = {
     "softcapped_attention": Example(softmax.softcapped_attention, {**SELF, **GROUPED}, ({}, {"cap": 0.5})),
     "differential_attention": Example(softmax.differential_attention, SELF, ({}, {"start": 0.2})),
     "forgetting_attention": Example(softmax.forgetting_attention, SELF),
+    "latent_attention": Example(softmax.latent_attention, SELF),
+    "latent_attention_absorbed": Example(softmax.latent_attention, SELF),
     "stick_breaking_attention": Example(softmax.stick_breaking_attention, SELF),
     "t5_attention": Example(softmax.t5_attention, {"L": lambda s: 32}),
     "gated_delta_rule": Example(recurrent.gated_delta_rule),

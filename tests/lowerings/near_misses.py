@@ -426,6 +426,35 @@ LOCAL = (
     ),
 )
 
+PRODUCTS = (
+    _miss(
+        "product_of_two_products",
+        PLAIN + ", r[N, D]",
+        "return softmax[M]((q @ k^T) * (r @ k^T)) @ v",
+        order="O(N*M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    _miss(
+        "second_product_of_keys_alone",
+        PLAIN + ", w[M, D]",
+        "return softmax[M](q @ k^T + sum[D](w * k)) @ v",
+        order="O(N*M)",
+        written="O(N*M)",
+        ops=("fused_attention",),
+        tied=False,
+    ),
+    _miss(
+        "mask_of_keys_alone",
+        PLAIN,
+        "return softmax[M](q @ k^T, mask=pos(M) % 3 > 0) @ v",
+        order="O(N*M)",
+        written="O(N*M)",
+        ops=("fused_attention",),
+        tied=False,
+    ),
+)
+
 TRANSFORMS = (
     _miss(
         "lag_with_a_width_of_the_query",
@@ -445,4 +474,4 @@ TRANSFORMS = (
     ),
 )
 
-MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *LEVELS, *SOFTMAXES, *LOCAL, *TRANSFORMS)
+MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *LEVELS, *SOFTMAXES, *LOCAL, *PRODUCTS, *TRANSFORMS)

@@ -90,6 +90,16 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
     "cache with bias": (
         QKV + f"    return softmax[M](q @ k^T - 0.1 * (pos(N) - pos(M)), mask={SEEN}) @ v\n", {}, ("Remember",) * 2
     ),
+    "cache of joined keys": (
+        "attention f(q[N, D], k[M, D], v[M, E], r[N, D], p[M, D]) -> [N, E]:\n    where M = N\n"
+        f"    return softmax[M](q @ k^T + r @ p^T / 2, mask={SEEN}) @ v\n",
+        {}, ("Remember",) * 2,
+    ),
+    "cache of latents": (
+        "attention f(q[N, D], c[M, D], r[N, E], p[M, E]) -> [N, D]:\n    where M = N\n"
+        f"    return softmax[M](q @ c^T + r @ p^T, mask={SEEN}) @ c\n",
+        {}, ("Remember",),
+    ),
     "any function of the scores": (
         QKV + f"    return where({SEEN}, tanh(q @ k^T), 0) @ v\n", {}, ("Remember",) * 2
     ),

@@ -174,6 +174,13 @@ def forgetting_attention(q: Tensor, k: Tensor, v: Tensor, f: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
+def latent_attention(q: Tensor, qr: Tensor, c: Tensor, kr: Tensor, *, wk: Tensor, wv: Tensor) -> Tensor:
+    """Every head makes its own keys and values; the rotated keys are all heads' own copies."""
+    k, v = c.unsqueeze(-3) @ wk, c.unsqueeze(-3) @ wv
+    copies = kr.unsqueeze(-3).expand((*k.shape[:-1], kr.shape[-1]))
+    return scaled_dot_product_attention(torch.cat([q, qr], -1), torch.cat([k, copies], -1), v, is_causal=True)
+
+
 def stick_breaking_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     shares = torch.sigmoid(q @ k.mT / math.sqrt(q.shape[-1]))
     rows = []
