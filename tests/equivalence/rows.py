@@ -348,6 +348,7 @@ DIFFERENT = (
 EVERYWHERE = frozenset(
     {
         ("quadrature_positive", "quadrature_weighted"),
+        ("latent_attention", "latent_attention_absorbed"),
         ("quadrature_constant", "softmax_attention"),
         ("kernel_integral_attention", "kernel_integral_keys_first"),
         ("lightning_without_decay", "pavlovian_heads"),
