@@ -36,13 +36,11 @@ def is_new(state: Tensor) -> bool:
 
 def fits(state: Tensor, shape: list[int]) -> bool:
     """Whether a state is new or ends in these sizes: -1 stands for any, and 1 fits all."""
-    last = list(state.shape)[-len(shape) :]
-    if last == shape:
-        return True
-    if len(last) < len(shape):
+    sizes = state.shape
+    if len(sizes) < len(shape):
         return state.numel() == 0
-    for i in range(len(shape)):
-        if last[i] != shape[i] and last[i] != 1 and shape[i] != -1:
+    for i in range(-len(shape), 0):
+        if sizes[i] != shape[i] and shape[i] != -1 and sizes[i] != 1:
             return state.numel() == 0
     return True
 
@@ -53,62 +51,76 @@ def begun(state: Tensor, start: Tensor) -> Tensor:
 
 
 def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
-    """What was kept, and x after it."""
-    if is_new(kept):
-        return x
-    return torch.cat([kept, x], dim) if torch.jit.is_scripting() else appended(kept, x, dim)
+    """What was kept, and x after it; x alone, with room behind it, if nothing was kept."""
+    if torch.jit.is_scripting():
+        return x if is_new(kept) else torch.cat([kept, x], dim)
+    else:
+        return appended(kept, x, dim)
 
 
-def has_memory(x: Tensor) -> bool:
-    """Whether values in memory are all there is to x: no gradient, no tangent, no vmap."""
-    if type(x) is not Tensor or x.layout != torch.strided or x.requires_grad:
+def in_memory(kept: Tensor, x: Tensor) -> bool:
+    """Whether values are all there is to two tensors: no gradient, tangent, vmap or trace."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
         return False
-    if x.is_inference() and not torch.is_inference_mode_enabled():
+    if type(kept) is not Tensor or type(x) is not Tensor or kept.requires_grad or x.requires_grad:
         return False
-    tangent = torch.autograd.forward_ad.unpack_dual(x).tangent
-    return tangent is None and not torch._C._are_functorch_transforms_active()
+    if kept.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    if torch.autograd.forward_ad._current_level >= 0:
+        return False
+    strided = kept.layout == torch.strided and x.layout == torch.strided
+    return strided and not torch._C._are_functorch_transforms_active()
+
+
+def copied(x: Tensor, shape: list[int], dim: int) -> Tensor:
+    """A tensor of this shape that begins as x, and room behind it; its storage knows the end."""
+    count, before = shape[dim], x.size(dim)
+    capacity = count + max(count // 8, 64)
+    whole = [*shape[:dim], capacity, *shape[dim + 1 or len(shape) :]]
+    memory = torch.empty(whole, dtype=x.dtype, device=x.device)
+    memory.narrow(dim, 0, before).copy_(x)
+    vars(memory.untyped_storage())["room"] = (memory.stride(), count, capacity)
+    return memory.narrow(dim, 0, count).data
 
 
 def appended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
-    """What was kept, and x after it: in its memory, if there is room that nobody has written to.
+    """What was kept, and x after it: in its memory, if there is room that nobody reads.
 
     The storage knows how far it is filled, so that of two tensors that go on from the same one the
-    second is a copy. What is traced, or has gradients, is always a copy.
+    second is a copy, unless the first is gone. What is traced, or has gradients, is always a copy.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return torch.cat([kept, x], dim)
-    if not has_memory(kept) or not has_memory(x) or kept.dtype != x.dtype:
-        return torch.cat([kept, x], dim)
-    dim %= kept.dim()
+    if not in_memory(kept, x):
+        return x if is_new(kept) else torch.cat([kept, x], dim)
     shape, added = [*kept.shape], [*x.shape]
-    before, more = shape[dim], added[dim : dim + 1]
-    shape[dim : dim + 1] = more
-    if shape != added or kept.device != x.device:
+    if len(shape) == 1 and shape[0] == 0:
+        return copied(x, added, dim)
+    before, more = shape[dim], added[dim]
+    shape[dim] = more
+    if shape != added or kept.dtype != x.dtype or kept.device != x.device:
         return torch.cat([kept, x], dim)
-    count = shape[dim] = before + more[0]
-    known = vars(kept.untyped_storage())
+    count = shape[dim] = before + more
+    storage = kept.untyped_storage()
+    known = vars(storage)
     room = known.get("room", ((), 0, 0))
     strides, filled, capacity = room
-    start = kept.storage_offset()
-    fits = strides == kept.stride() and filled + more[0] <= capacity
-    fits = fits and start // strides[dim] % capacity + before == filled
-    if fits and known.pop("room", None) is room:
-        both, filled = kept.data, filled + more[0]
+    start, fits = kept.storage_offset(), strides == kept.stride()
+    end = start // strides[dim] % capacity + count if fits else capacity + 1
+    if end <= capacity and known.pop("room", None) is room:  # of two threads one has it
+        # What is filled behind `kept` is free, if it and the storage's own object hold all of it.
+        if end - more == filled or torch._C._storage_Use_Count(storage._cdata) <= 2:
+            both, filled = kept.data.as_strided(shape, strides, start), end
+        else:
+            both = copied(kept, shape, dim)
+        known["room"] = (strides, filled, capacity)
     else:
-        capacity, start, filled = count + max(count // 8, 64), 0, count
-        shape[dim] = capacity
-        both = torch.empty(shape, dtype=kept.dtype, device=kept.device)
-        strides, shape[dim] = both.stride(), count
-        both.narrow(dim, 0, before).copy_(kept)
-        known = vars(both.untyped_storage())
-    both.as_strided(added, strides, start + before * strides[dim]).copy_(x)
-    known["room"] = (strides, filled, capacity)
-    return both.as_strided(shape, strides, start)
+        both = copied(kept, shape, dim)
+    both.narrow(dim, before, more).copy_(x)
+    return both.data
 
 
 def windowed(kept: Tensor, x: Tensor, dim: int, first: int, last: int) -> tuple[Tensor, Tensor]:
     """What was kept, and x after it; and what is kept of all these: the first and the last elements."""
-    both = extended(kept, x, dim)
+    both = x if is_new(kept) else extended(kept, x, dim)
     surplus = both.size(dim) - first - last
     if surplus <= 0:
         return both, both
@@ -482,7 +494,7 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaled: bool) ->
 
     scaled: by 1 / sqrt(D).
     """
-    scale = query.size(-1) ** -0.5 if scaled else 1.0
+    scale: float | None = None if scaled else 1.0
     rows, columns = query.size(-2), key.size(-2)
     if rows == 1:  # it sees every key
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=scale)
@@ -497,7 +509,8 @@ def banded_attention_from(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`banded_attention` of a piece, and the last `before` keys and values. after: 0 or less."""
     length = query.size(-2)
-    key, value = extended(keys, key, -2), extended(values, value, -2)
+    if not is_new(keys):
+        key, value = extended(keys, key, -2), extended(values, value, -2)
     earlier = key.size(-2) - length
     start = max(key.size(-2) - before, 0)
     left = (key[..., start:, :], value[..., start:, :])

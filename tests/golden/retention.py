@@ -11,74 +11,86 @@ def in_autocast(x: Tensor) -> bool:
     return torch.is_autocast_enabled(x.device.type)
 
 
+def in_memory(kept: Tensor, x: Tensor) -> bool:
+    """Whether values are all there is to two tensors: no gradient, tangent, vmap or trace."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return False
+    if type(kept) is not Tensor or type(x) is not Tensor or kept.requires_grad or x.requires_grad:
+        return False
+    if kept.is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    if torch.autograd.forward_ad._current_level >= 0:
+        return False
+    strided = kept.layout == torch.strided and x.layout == torch.strided
+    return strided and not torch._C._are_functorch_transforms_active()
+
+
+def copied(x: Tensor, shape: list[int], dim: int) -> Tensor:
+    """A tensor of this shape that begins as x, and room behind it; its storage knows the end."""
+    count, before = shape[dim], x.size(dim)
+    capacity = count + max(count // 8, 64)
+    whole = [*shape[:dim], capacity, *shape[dim + 1 or len(shape) :]]
+    memory = torch.empty(whole, dtype=x.dtype, device=x.device)
+    memory.narrow(dim, 0, before).copy_(x)
+    vars(memory.untyped_storage())["room"] = (memory.stride(), count, capacity)
+    return memory.narrow(dim, 0, count).data
+
+
 def is_new(state: Tensor) -> bool:
     """Whether nothing has been kept yet."""
     return state.dim() == 1 and state.size(0) == 0
 
 
-def has_memory(x: Tensor) -> bool:
-    """Whether values in memory are all there is to x: no gradient, no tangent, no vmap."""
-    if type(x) is not Tensor or x.layout != torch.strided or x.requires_grad:
-        return False
-    if x.is_inference() and not torch.is_inference_mode_enabled():
-        return False
-    tangent = torch.autograd.forward_ad.unpack_dual(x).tangent
-    return tangent is None and not torch._C._are_functorch_transforms_active()
-
-
 def appended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
-    """What was kept, and x after it: in its memory, if there is room that nobody has written to.
+    """What was kept, and x after it: in its memory, if there is room that nobody reads.
 
     The storage knows how far it is filled, so that of two tensors that go on from the same one the
-    second is a copy. What is traced, or has gradients, is always a copy.
+    second is a copy, unless the first is gone. What is traced, or has gradients, is always a copy.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return torch.cat([kept, x], dim)
-    if not has_memory(kept) or not has_memory(x) or kept.dtype != x.dtype:
-        return torch.cat([kept, x], dim)
-    dim %= kept.dim()
+    if not in_memory(kept, x):
+        return x if is_new(kept) else torch.cat([kept, x], dim)
     shape, added = [*kept.shape], [*x.shape]
-    before, more = shape[dim], added[dim : dim + 1]
-    shape[dim : dim + 1] = more
-    if shape != added or kept.device != x.device:
+    if len(shape) == 1 and shape[0] == 0:
+        return copied(x, added, dim)
+    before, more = shape[dim], added[dim]
+    shape[dim] = more
+    if shape != added or kept.dtype != x.dtype or kept.device != x.device:
         return torch.cat([kept, x], dim)
-    count = shape[dim] = before + more[0]
-    known = vars(kept.untyped_storage())
+    count = shape[dim] = before + more
+    storage = kept.untyped_storage()
+    known = vars(storage)
     room = known.get("room", ((), 0, 0))
     strides, filled, capacity = room
-    start = kept.storage_offset()
-    fits = strides == kept.stride() and filled + more[0] <= capacity
-    fits = fits and start // strides[dim] % capacity + before == filled
-    if fits and known.pop("room", None) is room:
-        both, filled = kept.data, filled + more[0]
+    start, fits = kept.storage_offset(), strides == kept.stride()
+    end = start // strides[dim] % capacity + count if fits else capacity + 1
+    if end <= capacity and known.pop("room", None) is room:  # of two threads one has it
+        # What is filled behind `kept` is free, if it and the storage's own object hold all of it.
+        if end - more == filled or torch._C._storage_Use_Count(storage._cdata) <= 2:
+            both, filled = kept.data.as_strided(shape, strides, start), end
+        else:
+            both = copied(kept, shape, dim)
+        known["room"] = (strides, filled, capacity)
     else:
-        capacity, start, filled = count + max(count // 8, 64), 0, count
-        shape[dim] = capacity
-        both = torch.empty(shape, dtype=kept.dtype, device=kept.device)
-        strides, shape[dim] = both.stride(), count
-        both.narrow(dim, 0, before).copy_(kept)
-        known = vars(both.untyped_storage())
-    both.as_strided(added, strides, start + before * strides[dim]).copy_(x)
-    known["room"] = (strides, filled, capacity)
-    return both.as_strided(shape, strides, start)
+        both = copied(kept, shape, dim)
+    both.narrow(dim, before, more).copy_(x)
+    return both.data
 
 
 def extended(kept: Tensor, x: Tensor, dim: int) -> Tensor:
-    """What was kept, and x after it."""
-    if is_new(kept):
-        return x
-    return torch.cat([kept, x], dim) if torch.jit.is_scripting() else appended(kept, x, dim)
+    """What was kept, and x after it; x alone, with room behind it, if nothing was kept."""
+    if torch.jit.is_scripting():
+        return x if is_new(kept) else torch.cat([kept, x], dim)
+    else:
+        return appended(kept, x, dim)
 
 
 def fits(state: Tensor, shape: list[int]) -> bool:
     """Whether a state is new or ends in these sizes: -1 stands for any, and 1 fits all."""
-    last = list(state.shape)[-len(shape) :]
-    if last == shape:
-        return True
-    if len(last) < len(shape):
+    sizes = state.shape
+    if len(sizes) < len(shape):
         return state.numel() == 0
-    for i in range(len(shape)):
-        if last[i] != shape[i] and last[i] != 1 and shape[i] != -1:
+    for i in range(-len(shape), 0):
+        if sizes[i] != shape[i] and shape[i] != -1 and sizes[i] != 1:
             return state.numel() == 0
     return True
 

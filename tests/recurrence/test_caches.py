@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -207,6 +208,59 @@ def test_memory_is_used_again(dim: int) -> None:
         moved += kept.data_ptr() != before
         assert kept.untyped_storage().nbytes() <= kept.nbytes * (1 + max(1 / 8, 65 / kept.size(dim)))
     assert moved <= 7
+
+
+def test_what_begins_a_cache_has_room_of_its_own() -> None:
+    """The first token after a prompt copies nothing, and the cache is not the memory of the prompt."""
+    with torch.no_grad():
+        prompt, token = torch.randn(2, 40, 3), torch.randn(2, 1, 3)
+        kept = extended(torch.empty(0), prompt, 1)
+        held = kept.clone()
+        longer = extended(kept, token, 1)
+        assert longer.data_ptr() == kept.data_ptr() != prompt.data_ptr()
+        prompt.zero_()
+        torch.testing.assert_close(longer, torch.cat([held, token], 1), rtol=0.0, atol=0.0)
+
+
+#: What may still read the end of a cache, made of the tensor that ended last; the first two read nothing.
+READERS: Mapping[str, Callable[[Tensor], Any]] = {
+    "nothing": lambda x: None,
+    "a copy": lambda x: x[:, 41:].clone(),
+    "itself": _same,
+    "a slice": lambda x: x[:, 41:],
+    "one position": lambda x: x[0, -1],
+    "without a graph": lambda x: x.detach()[..., :1],
+    "an array": lambda x: torch.from_numpy(x.numpy()),
+}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+@pytest.mark.parametrize("reader", READERS)
+def test_room_is_free_again_when_nobody_reads_it(reader: str, mode: Callable[[], Any]) -> None:
+    """As in drafts that are dropped: one after the other goes on from one state, each in the same memory."""
+    kept = extended(torch.empty(0), torch.randn(2, 40, 3), 1)
+    first, second = torch.randn(2, 2, 3), torch.randn(2, 2, 3)
+    with mode():
+        longer = extended(kept, first, 1)
+        assert longer.data_ptr() == kept.data_ptr()
+        held = READERS[reader](longer)
+        before = None if held is None else held.clone()
+        del longer
+        again = extended(kept, second, 1)
+    assert (again.data_ptr() == kept.data_ptr()) is (reader in [*READERS][:2])
+    torch.testing.assert_close(again, torch.cat([kept, second], 1), rtol=0.0, atol=0.0)
+    if held is not None:
+        torch.testing.assert_close(held, before, rtol=0.0, atol=0.0)
+
+
+def test_room_that_a_gradient_reads_is_not_free() -> None:
+    kept, factor = extended(torch.empty(0), torch.randn(2, 40, 3), 1), torch.ones(3, requires_grad=True)
+    longer = extended(kept, torch.randn(2, 2, 3), 1)
+    expected, total = longer.sum((0, 1)), (factor * longer).sum()
+    del longer
+    extended(kept, torch.randn(2, 2, 3), 1)
+    [gradient] = torch.autograd.grad(total, factor)
+    torch.testing.assert_close(gradient, expected)
 
 
 def test_a_window_moves_through_memory() -> None:
