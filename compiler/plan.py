@@ -12,6 +12,7 @@ from functools import partial
 from math import isfinite, prod
 
 from .associative import Way, recurrences, unsafe, without_steps
+from .assumed import Assumed, assumed
 from .facts.cost import Sequence as Counted
 from .facts.cost import superlinear
 from .facts.ranges import Range, ranges
@@ -40,7 +41,7 @@ from .report import Step
 from .rewrite import Rewrite
 from .scan import Region, Scan, deep
 from .separation import REASONS
-from .sizes import Poly
+from .sizes import Poly, grows_at_most
 from .softmaxes import recognised
 
 ORDER = (
@@ -196,16 +197,45 @@ def for_constants(
 def _in_order(formula: Formula, origins: Mapping[Node, Node] | None = None) -> Plan:
     """The cheapest evaluation of every value. origins: of nodes that are not of the text, what they stand for.
 
+    What masks say of the values that they show is used where it leads to another algorithm, and where no value is
+    computed that is right under its mask only.
+    """
+    best = _spelled(formula, Assumed(formula.graph), origins or {})
+    told = assumed(formula.graph, formula.builder)
+    if not told.trace:
+        return best
+    made = _spelled(formula, told, origins or {})
+    if told.guarded:
+        return best if told.guarded.intersection(made.graph) or not _grows_less(made, best) else made
+    return made if work(made) < work(best) else best
+
+
+def _grows_less(one: Plan, other: Plan) -> bool:
+    """Whether the time of one plan grows less with the sequence than that of another one."""
+    small, large = (
+        Counted(made.formula).growth(
+            Poly.total(node.op.flops(node.type, *[operand.type for operand in node.inputs]) for node in made.graph)
+        )
+        for made in (one, other)
+    )
+    return small != large and all(any(grows_at_most(term, bound) for bound in large) for term in small)
+
+
+def _spelled(formula: Formula, told: Assumed, origins: Mapping[Node, Node]) -> Plan:
+    """The cheapest evaluation of a graph that stands for the text.
+
     What spells a softmax becomes one, unless there are sums in which no map of exponentials is stored.
     """
-    safe = shifted(formula)
+    text = replace(formula, graph=told.graph)
+    safe = shifted(text)
     spelled = recognised(formula, safe.graph)
     stands_for = {new: safe.origins.get(old, old) for new, old in spelled.origins.items()}
-    safe = replace(safe, graph=spelled.graph, origins={**stands_for, **safe.origins})
-    made = _Planner(formula, safe, origins or {}, spelled.trace).run()
+    came = {new: told.origins.get(old, old) for new, old in {**stands_for, **safe.origins}.items()}
+    safe = replace(safe, graph=spelled.graph, origins={**told.origins, **came})
+    made = _Planner(formula, safe, origins, (*told.trace, *spelled.trace)).run()
     if not safe.ratios and not spelled.trace:
         return made
-    plain = _Planner(formula, Shifted(formula.graph, (), {}), origins or {}).run()
+    plain = _Planner(formula, Shifted(told.graph, (), told.origins), origins, told.trace).run()
     stored = any(node.type.batched for node in superlinear(plain.formula, plain.graph))
     return made if stored or work(made) < work(plain) else plain
 

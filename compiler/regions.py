@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from .graph import Node
-from .ops.arithmetic import Divide, FloorDivide, Modulo, Subtract
+from .ops.arithmetic import Add, Divide, FloorDivide, Modulo, Multiply, Subtract
 from .ops.functions import Floor
 from .ops.leaves import Literal, Position
-from .ops.logic import And, Equal, Not, Or
+from .ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or
 from .sizes import ZERO, Facts, Poly, Truth
 from .structure import MAX_DEPTH, Affine, affine, constraints
+from .types import Kind
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,51 @@ def region(condition: Node, sight: Sight, *, negated: bool = False, depth: int =
         left, right = (region(o, sight, negated=negated, depth=depth + 1) for o in condition.inputs)
         return meet(left, right) if isinstance(op, And) is not negated else _join(left, right)
     found: Region | None = None
-    if isinstance(op, Equal) and not negated:
+    if isinstance(op, NotEqual if negated else Equal):
         found = _same_window(condition, sight) or _same_class(condition, sight)
-    for form in constraints(condition, negated=negated, exact=False) or ():
+    forms = constraints(condition, negated=negated, exact=False) or _loosely(condition, sight, negated)
+    for form in forms:
         found = meet(found, _bound(form, sight))
     return found
+
+
+def _loosely(condition: Node, sight: Sight, negated: bool) -> list[Affine]:
+    """A form that is >= 0 wherever an order of places and starts of windows holds; none of another condition."""
+    op = condition.op
+    if not isinstance(op, Greater | GreaterEqual | Less | LessEqual):
+        return []
+    small, large = condition.inputs if isinstance(op, Less | LessEqual) is not negated else condition.inputs[::-1]
+    low, high = _between(small, sight), _between(large, sight)
+    if low is None or high is None or not {small.type.kind, large.type.kind} <= {Kind.INT}:
+        return []
+    form = high[1].minus(low[0])
+    strict = isinstance(op, Greater | Less) is not negated
+    return [Affine(form.positions, form.offset - 1)] if strict else [form]
+
+
+def _between(node: Node, sight: Sight, depth: int = 0) -> tuple[Affine, Affine] | None:
+    """Forms that a whole number is never below and never above: of remainders, starts of windows, and their sums."""
+    form = affine(node)
+    if form is not None or depth > MAX_DEPTH:
+        return None if form is None else (form, form)
+    match node.op:
+        case Modulo():
+            width = _count(node.inputs[1], sight)
+            return None if width is None else (Affine({}, ZERO), Affine({}, width - 1))
+        case Multiply():
+            for cut, factor in (node.inputs, node.inputs[::-1]):
+                if isinstance(cut.op, FloorDivide) and cut.inputs[1] is factor:
+                    place, width = affine(cut.inputs[0]), _count(factor, sight)
+                    if place is not None and width is not None:
+                        return Affine(place.positions, place.offset - width + 1), place
+        case Add() | Subtract():
+            left, right = (_between(operand, sight, depth + 1) for operand in node.inputs)
+            if left is None or right is None:
+                return None
+            if isinstance(node.op, Subtract):
+                return left[0].minus(right[1]), left[1].minus(right[0])
+            return left[0].minus(right[0].scaled(-1)), left[1].minus(right[1].scaled(-1))
+    return None
 
 
 def meet(left: Region | None, right: Region | None) -> Region | None:
@@ -157,6 +198,12 @@ def _bound(form: Affine, sight: Sight) -> Region | None:
     return Region(least=-offset) if query > 0 else Region(most=offset)
 
 
+def _count(node: Node, sight: Sight) -> Poly | None:
+    """The number of places that a node is, if it is one."""
+    form = affine(node)
+    return None if form is None or form.positions or not sight.is_count(form.offset) else form.offset
+
+
 def _place(node: Node, sight: Sight) -> Place | None:
     form = affine(node)
     if form is not None:
@@ -187,13 +234,17 @@ def _places(left: Node, right: Node, sight: Sight) -> tuple[Place, Place, Node] 
 
 def _same_window(condition: Node, sight: Sight) -> Region | None:
     """`n // W == m // W`, also written with floor, shifted by a number of places, or of a rolled axis."""
-    cut = [_quotient(side) for side in condition.inputs]
-    if cut[0] is None or cut[1] is None:
+    sides = condition.inputs
+    for difference, zero in (sides, sides[::-1]):
+        if isinstance(difference.op, Subtract) and isinstance(zero.op, Literal) and zero.op.value == 0:
+            sides = difference.inputs
+    one, other = map(_window, sides)
+    if one is None or other is None or (one.width, one.start) != (other.width, other.start):
         return None
-    (left, width), (right, other) = cut[0], cut[1]
-    if width != other or not sight.is_count(width):
+    width = one.width
+    if not sight.is_count(width):
         return None
-    found = _places(left, right, sight)
+    found = _places(one.place, other.place, sight)
     if found is None:
         return None
     n, m, node = found
@@ -207,15 +258,35 @@ def _same_window(condition: Node, sight: Sight) -> Region | None:
     return Region(window=width, shift=n.offset)
 
 
-def _quotient(node: Node) -> tuple[Node, Poly] | None:
-    if isinstance(node.op, Floor):
-        node = node.inputs[0]
-        if not isinstance(node.op, Divide):
-            return None
-    elif not isinstance(node.op, FloorDivide):
-        return None
-    width = affine(node.inputs[1])
-    return None if width is None or width.positions else (node.inputs[0], width.offset)
+@dataclass(frozen=True)
+class _Window:
+    """The window that a place is in. start: by its first place, which is `width` times its number."""
+
+    place: Node
+    width: Poly
+    start: bool = False
+
+
+def _window(node: Node) -> _Window | None:
+    """What `x // W` and `floor(x / W)` say, and the first places `x - x % W` and `x // W * W`."""
+    inputs = node.inputs
+    match node.op:
+        case Subtract() if isinstance(inputs[1].op, Modulo) and inputs[1].inputs[0] is inputs[0]:
+            return _cut(inputs[1], start=True)
+        case Multiply():
+            pairs = (inputs, inputs[::-1])
+            quotient = next((c for c, by in pairs if isinstance(c.op, FloorDivide) and c.inputs[1] is by), None)
+            return None if quotient is None else _cut(quotient, start=True)
+        case Floor() if isinstance(inputs[0].op, Divide):
+            return _cut(inputs[0])
+        case FloorDivide():
+            return _cut(node)
+    return None
+
+
+def _cut(division: Node, *, start: bool = False) -> _Window | None:
+    width = affine(division.inputs[1])
+    return None if width is None or width.positions else _Window(division.inputs[0], width.offset, start)
 
 
 def _same_class(condition: Node, sight: Sight) -> Region | None:

@@ -13,7 +13,7 @@ from .ops.functions import Abs
 from .ops.layout import Rename
 from .ops.leaves import Literal, Position, Size
 from .ops.logic import And, Equal, Greater, GreaterEqual, Less, LessEqual, Not, NotEqual, Or, Where
-from .ops.pairs import Maximum
+from .ops.pairs import Maximum, Minimum
 from .ops.selection import Take
 from .sizes import ZERO, Facts, Number, Poly, Truth
 
@@ -97,6 +97,10 @@ def constraints(condition: Node, *, negated: bool = False, exact: bool = True, d
             return constraints(condition.inputs[0], negated=not negated, exact=exact, depth=depth + 1)
         case And() | Or() if isinstance(op, Or) is negated:
             parts = [constraints(o, negated=negated, exact=exact, depth=depth + 1) for o in condition.inputs]
+            for index, operand in enumerate(condition.inputs):
+                unlike, others = _unlike(operand, negated), parts[1 - index]
+                if unlike is not None and others is not None and (tighter := _without(others, unlike)) is not None:
+                    return tighter
             return None if any(part is None for part in parts) else [form for part in parts for form in part or ()]
         case Greater() | GreaterEqual() | Less() | LessEqual():
             small, large = condition.inputs if isinstance(op, Less | LessEqual) else condition.inputs[::-1]
@@ -110,6 +114,25 @@ def constraints(condition: Node, *, negated: bool = False, exact: bool = True, d
     return found if found is not None or exact else []
 
 
+def _unlike(condition: Node, negated: bool) -> Affine | None:
+    """The whole form that is 0 exactly where the condition does not hold (negated: where it does)."""
+    while isinstance(condition.op, Not):
+        condition, negated = condition.inputs[0], not negated
+    if not isinstance(condition.op, Equal if negated else NotEqual):
+        return None
+    left, right = map(affine, condition.inputs)
+    forms = None if left is None or right is None else _not_negative(left.minus(right), False)
+    return None if forms is None else forms[0]
+
+
+def _without(forms: list[Affine], unlike: Affine) -> list[Affine] | None:
+    """The forms, where one that may be 0 is never: it is at least 1. None if that form is none of them."""
+    for index, form in enumerate(forms):
+        if form in (unlike, unlike.scaled(-1)) and form.offset.is_integral():
+            return [*forms[:index], Affine(form.positions, form.offset - 1), *forms[index + 1 :]]
+    return None
+
+
 def _both(left: list[Affine] | None, right: list[Affine] | None) -> list[Affine] | None:
     return None if left is None or right is None else left + right
 
@@ -121,6 +144,10 @@ def _above(small: Node, large: Node, strict: bool) -> list[Affine] | None:
         if inner is None or bound is None:
             return None
         return _both(_not_negative(bound.minus(inner), strict), _not_negative(bound.minus(inner.scaled(-1)), strict))
+    if isinstance(small.op, Maximum):
+        return _both(*(_above(operand, large, strict) for operand in small.inputs))
+    if isinstance(large.op, Minimum):
+        return _both(*(_above(small, operand, strict) for operand in large.inputs))
     left, right = affine(small), affine(large)
     return None if left is None or right is None else _not_negative(right.minus(left), strict)
 

@@ -37,8 +37,8 @@ COMPILER_LAYERS = (
         "rules", "scalars", "scope", "separation", "softmaxes",
     ),
     (
-        "again", "associative", "facts.state", "growing", "lowerings", "nearby", "normal", "order", "recurrence",
-        "unparse",
+        "again", "associative", "assumed", "facts.state", "growing", "lowerings", "nearby", "normal", "order",
+        "recurrence", "unparse",
     ),
     ("emit", "example", "loader", "module", "plan", "simplify", "targets"),
     ("claims", "dense", "equivalence", "forms", "pipeline", "properties"),

@@ -12,8 +12,10 @@ TIED = ("sequence N, M", "where M = N")
 AT_OR_BEFORE = (
     "lag >= 0", "pos(N) >= pos(M)", "pos(M) <= pos(N)", "not (pos(M) > pos(N))", "not (lag < 0)", "lag > -1",
     "pos(M) - pos(N) < 1", "pos(N) + 1 > pos(M)", "2 * lag >= 0", "not (not (lag >= 0))", "lag >= 0 and lag > -3",
+    "lag > -2 and lag != -1", "not (lag < -1 or lag == -1)",
 )  # fmt: skip
-BEFORE = ("lag > 0", "pos(M) < pos(N)", "lag >= 1", "not (pos(M) >= pos(N))", "not (lag <= 0)", "2 * lag > 1")
+BEFORE = ("lag > 0", "pos(M) < pos(N)", "lag >= 1", "not (pos(M) >= pos(N))", "not (lag <= 0)", "2 * lag > 1",
+          "lag >= 0 and lag != 0", "pos(N) != pos(M) and pos(M) <= pos(N)", "not (lag < 0 or pos(M) == pos(N))")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ MECHANISMS = (
         (
             *((f"b = where({mask}, a, 0)", "sum[M](b * v) / sum[M](b)") for mask in AT_OR_BEFORE),
             *((f"b = a * where({mask}, 1, 0)", "sum[M](b * v) / sum[M](b)") for mask in AT_OR_BEFORE),
+            *((f"b = a * ({mask})", "(b @ v) / sum[M](b)") for mask in AT_OR_BEFORE),
             *((f"b = where(not ({mask}), 0, a)", "sum[M](b / sum[M](b) * v)") for mask in AT_OR_BEFORE),
             ("b = exp(where(lag >= 0, log(a), -inf))", "(b @ v) / sum[M](b)"),
         ),
@@ -99,6 +102,8 @@ MECHANISMS = (
                 )
             ),
             "((q @ k^T) * exp(where(lag >= 0, lag * log(gamma), -inf))) @ v",
+            "((q @ k^T) * gamma^lag * (lag >= 0)) @ v", "((q @ k^T) * gamma^abs(lag) * where(lag >= 0, 1, 0)) @ v",
+            "where(lag >= 0, (q @ k^T) * gamma^max(lag, 0), 0) @ v",
         ),
         "causal scan",
     ),
@@ -232,6 +237,7 @@ MECHANISMS = (
             for mask in (
                 "abs(lag) <= W", "lag <= W and lag >= -W", "not (abs(lag) > W)", "not (lag > W or lag < -W)",
                 "abs(pos(M) - pos(N)) < W + 1", "pos(M) >= pos(N) - W and pos(M) <= pos(N) + W", "lag >= 0 and lag < W",
+                "max(lag, -lag) <= W", "-W <= min(lag, -lag)",
             )
             for spelling in (
                 f"sum[M](softmax[M](where({mask}, s, -inf)) * v)", f"sum[M](softmax[M](s, mask={mask}) * v)",
@@ -257,6 +263,8 @@ MECHANISMS = (
             (spelling,)
             for mask in (
                 "pos(N) // W == pos(M) // W", "pos(M) // W == pos(N) // W", "floor(pos(N) / W) == floor(pos(M) / W)",
+                "not (pos(N) // W != pos(M) // W)", "pos(N) // W - pos(M) // W == 0",
+                "pos(N) - pos(N) % W == pos(M) - pos(M) % W", "W * (pos(N) // W) == W * (pos(M) // W)",
                 "pos(N) // W == pos(M) // W and lag >= 0", "(pos(N) + 4) // W == (pos(M) + 4) // W",
             )
             for spelling in (
