@@ -27,6 +27,7 @@ from .holdings import Holdings, hold
 from .layout import Function, docstring, function
 from .loops import Loops
 from .names import class_name, printable
+from .pieces import HELPER as GATHERED
 from .pieces import in_pieces, is_worth
 from .step import by_positions, step
 
@@ -96,6 +97,7 @@ def emit(
             by_pieces, first = in_pieces(held, pieces)
             call = replace(call, lines=[*call.lines[: checks is not None], first, *call.lines[checks is not None :]])
             onward.append(by_pieces)
+            called_on = {**called_on, GATHERED: None}
         called_later = called_later | called_on
     elif isinstance(pieces, Again):
         onward, called_on = whole_again(held, pieces, checks)

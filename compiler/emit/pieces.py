@@ -16,6 +16,7 @@ from .layout import Function, Line, header
 from .names import LOCAL_RESERVED, Names
 
 ROWS = 512
+HELPER = "with_part"
 SHORTEST = 1024  # of a sequence that is longer, what is made for all positions leaves the cache
 
 
@@ -62,7 +63,7 @@ def in_pieces(held: Holdings, found: Recurrence) -> tuple[Function, Line]:
     }
     split = {name: names.take(f"{name}_pieces") for name in along}
     outputs = found.graph.outputs
-    gathered = [(names.take("part"), names.take("parts")) for _ in outputs]
+    gathered = [(names.take("part"), names.take("result")) for _ in outputs]
     piece: list[ast.expr] = [ast.Name(part, ast.Store()) for part, _ in gathered]
     first = piece[0] if len(piece) == 1 else ast.Tuple(piece, ast.Store())
     given: list[ast.expr] = [
@@ -71,24 +72,26 @@ def in_pieces(held: Holdings, found: Recurrence) -> tuple[Function, Line]:
     ]
     targets = ast.Tuple([first, ast.Name(state, ast.Store())], ast.Store())
     taken: list[ast.stmt] = [ast.Assign([targets], pyast.call("self.step", pyast.name(state), *given), lineno=0)]
-    taken += [ast.Expr(pyast.method(pyast.name(parts), "append", pyast.name(part))) for part, parts in gathered]
-    lines = [Line(pyast.assign(state, pyast.call("self.init_state")))]
-    for name, dimension in along.items():
-        cut = pyast.call("torch.split", pyast.name(name), ROWS, dimension)
-        lines.append(Line(pyast.assign(split[name], cut)))
-    lines += [Line(pyast.assign(parts, ast.List([], ast.Load()))) for _, parts in gathered]
     source, dimension = next(iter(along.items()))
+    length = pyast.method(pyast.name(source), "size", dimension)
+    first_of = pyast.binary("*", pyast.name(index), pyast.constant(ROWS))
+    for output, (part, result) in zip(outputs, gathered, strict=True):
+        place = next(index - len(output.axes) for index, axis in enumerate(output.axes) if axis in found.axes)
+        code = pyast.call(HELPER, pyast.name(result), pyast.name(part), first_of, length, place)
+        taken.append(pyast.assign(result, code))
+    lines = [Line(pyast.assign(state, pyast.call("self.init_state")))]
+    for name, dimension_of in along.items():
+        cut = pyast.call("torch.split", pyast.name(name), ROWS, dimension_of)
+        lines.append(Line(pyast.assign(split[name], cut)))
+    lines += [Line(pyast.assign(result, pyast.call("torch.empty", 0))) for _, result in gathered]
     count = pyast.call("range", pyast.call("len", pyast.name(split[source])))
     lines.append(Line(ast.For(ast.Name(index, ast.Store()), count, taken, [], lineno=0)))
-    results: list[ast.expr] = []
-    for output, (_, parts) in zip(outputs, gathered, strict=True):
-        place = next(index - len(output.axes) for index, axis in enumerate(output.axes) if axis in found.axes)
-        results.append(pyast.call("torch.cat", pyast.name(parts), place))
+    results: list[ast.expr] = [pyast.name(result) for _, result in gathered]
     value, returns = returned(results)
     lines.append(Line(ast.Return(value)))
     summary = f"The results of a long sequence, {ROWS} positions at a time."
     method = Function(header("forward_in_pieces", held.signature(), returns), summary, lines)
-    long = pyast.binary(">", pyast.method(pyast.name(source), "size", dimension), SHORTEST)
+    long = pyast.binary(">", length, SHORTEST)
     on_gpu = ast.Attribute(pyast.name(source), "is_cuda", ast.Load())  # where there is no such cache, and calls count
     unwanted = (pyast.call("torch.is_grad_enabled"), on_gpu)
     test = ast.BoolOp(ast.And(), [long, *(ast.UnaryOp(ast.Not(), each) for each in unwanted)])

@@ -45,6 +45,19 @@ def fits(state: Tensor, shape: list[int]) -> bool:
     return True
 
 
+def with_part(whole: Tensor, part: Tensor, start: int, length: int, dim: int) -> Tensor:
+    """A result of `length` positions with those of a part in their place; the first part makes it.
+
+    As parts are copied while they are in the cache, their memory is that of the next.
+    """
+    if start == 0:
+        shape = list(part.shape)
+        shape[dim] = length
+        whole = part.new_empty(shape)
+    whole.narrow(dim, start, part.size(dim)).copy_(part)
+    return whole
+
+
 def begun(state: Tensor, start: Tensor) -> Tensor:
     """The state, or where it starts if nothing came before."""
     return start if is_new(state) else state

@@ -73,6 +73,22 @@ def test_pieces_under_torchscript(name: str, monkeypatch: pytest.MonkeyPatch) ->
         torch.testing.assert_close(torch.jit.script(module)(*inputs), module(*inputs), rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_pieces_under_transforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result is put together under vmap and forward differentiation too, of some inputs as well."""
+    module = _module(FORMULAS["normalised"][0], monkeypatch)
+    inputs, other = _inputs(module, 20), _inputs(module, 21)
+    with torch.no_grad():
+        for batched in ((0, 0, 0), (0, None, None), (None, 0, None), (None, None, 0)):
+            given = [x[0] if dim is None else x for x, dim in zip(inputs, batched, strict=True)]
+            found = torch.func.vmap(module, in_dims=batched)(*given)
+            torch.testing.assert_close(found, module(*(x.expand(2, -1, -1) for x in given)), rtol=1e-11, atol=1e-11)
+        along = tuple(x[:, :20] for x in other)
+        _, tangent = torch.func.jvp(module, tuple(inputs), along)
+    _, expected = torch.func.jvp(lambda *x: module(*x), tuple(inputs), along)
+    torch.testing.assert_close(tangent, expected, rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", FORMULAS)
 def test_only_where_values_are_made_for_a_scan(name: str) -> None:
     text, worth = FORMULAS[name]
