@@ -19,7 +19,8 @@ from .graph import Node
 from .lowerings.additive import SumOfPairs
 from .lowerings.fused import FusedSoftmax
 from .lowerings.lowering import Lowering
-from .ops.functions import Exp
+from .ops.arithmetic import IntegerPower, Power
+from .ops.functions import Exp, Square
 from .plan import Plan
 from .recurrence import Recurrence, elements, recurrence
 from .report import Cost, Verdict
@@ -173,15 +174,19 @@ def find_culprit(case: Case, fits: Callable[[Poly], bool]) -> tuple[Span, str] |
         span = origin(case, node)
         if isinstance(node.op, FusedSoftmax | SumOfPairs) and span is not None:
             axes = [node.op.query, node.op.key]
-            written = case.plan.origins.get(node, node)
-            said = describe(written if isinstance(written.op, Exp) else node)
-            return span, f"`{said}` of a value that couples {_axes(axes)} cannot be separated"
+            return span, f"`{_said(case, node)}` of a value that couples {_axes(axes)} cannot be separated"
+    apart: list[tuple[Node, Span, str]] = []
     for node in heavy:
         coupled = next((o for o in node.inputs if not fits(o.type.volume())), None)
         span = origin(case, node)
         if node.type.batched and not node.op.separable and coupled is not None and span is not None:
             axes = [axis for axis in coupled.axes if axis in case.sequence.axes]
-            return span, f"`{describe(node)}` of a value that couples {_axes(axes)} cannot be separated"
+            said = _said(case, node)
+            apart.append((node, span, f"`{said}` of a value that couples {_axes(axes)} cannot be separated"))
+    # a power of a sum is a sum of products: it is to blame where nothing else is
+    apart.sort(key=lambda found: isinstance(found[0].op, IntegerPower | Square))
+    if apart:
+        return apart[0][1:]
     for node in heavy:
         span = origin(case, node)
         if not node.type.batched and span is not None and any(user.type.batched for user in users[node]):
@@ -211,7 +216,15 @@ def describe(node: Node) -> str:
         return "softmax"
     if isinstance(node.op, SumOfPairs):
         return node.op.function
+    if isinstance(node.op, IntegerPower):
+        return Power.spelling
     return node.op.rule if isinstance(node.op, Lowering) else node.op.spelling or type(node.op).__name__.lower()
+
+
+def _said(case: Case, node: Node) -> str:
+    """An operation of the plan as the text spells it: a softmax may be an exponential there."""
+    written = case.plan.origins.get(node, node)
+    return describe(written if isinstance(written.op, Exp) else node)
 
 
 def past(case: Case, node: Node) -> str:

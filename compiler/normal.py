@@ -125,6 +125,21 @@ def unmoved(node: Node) -> Node:
     return node
 
 
+def _summands(node: Node) -> set[Node]:
+    """What a value is the sum of, without signs."""
+    found: set[Node] = set()
+    seen: set[Node] = set()
+    stack = [node]
+    while stack:
+        node = unmoved(stack.pop())
+        if isinstance(node.op, Add | Subtract | Negative):
+            stack += [operand for operand in node.inputs if operand not in seen]
+            seen.update(node.inputs)
+        else:
+            found.add(node)
+    return found
+
+
 class _Reader:
     def __init__(self, root: Node, builder: Builder, names: Names, policy: Policy) -> None:
         self.builder = builder
@@ -205,10 +220,13 @@ class _Reader:
         return left + right
 
     def _repeats(self, node: Node) -> bool:
-        """Whether a power is worth writing as a product: that of a value that couples and can be opened."""
+        """Whether a power is worth writing as a product: that of a sum that couples and can be opened, or whose terms
+        do not couple."""
         op = node.op
         power = op.exponent if isinstance(op, IntegerPower) else 2
         inner = node.inputs[0]
+        if inner.type.batched and self.policy.couples(inner) and not any(map(self.policy.couples, _summands(inner))):
+            return 2 <= power <= MAX_POWER
         while isinstance(inner.op, Add | Subtract | Multiply | Divide | Reorder | Rename | Negative):
             inner = next((o for o in inner.inputs if o.axes), inner.inputs[0])
         return 2 <= power <= MAX_POWER and is_sum(inner) and self.policy.opens(inner)

@@ -63,6 +63,9 @@ def recognised(formula: Formula, graph: Graph) -> Recognised:
         if new is node or not isinstance(new.op, Leaf):
             names.setdefault(new, name)
     outputs = tuple(made[output] for output in found.outputs)
+    for one in trace:
+        for new, exponential in _exponentials(one).items():
+            came.setdefault(new, exponential)
     origins = {new: _written(new, came, formula) for new in came}
     return Recognised(Graph(outputs, names), origins, tuple(trace))
 
@@ -78,6 +81,14 @@ def _hidden(node: Node, builder: Builder) -> Node | None:
     mask = builder.make(Not(), mask) if hides else mask
     made = builder.make(Softmax(node.op.axes, given=("mask",)), scores, mask)
     return made if made.axes == node.axes else builder.make(Reorder(node.axes), made)
+
+
+def _exponentials(one: Rewrite) -> dict[Node, Node]:
+    """For each softmax that a rewrite made inside of a value, the exponential that it stands for."""
+    before = topological([one.before])
+    made = [node for node in topological([one.after]) if isinstance(node.op, Softmax) and node not in before]
+    exponentials = {node.inputs[0]: node for node in before if isinstance(node.op, Exp)}
+    return {node: exponentials[node.inputs[0]] for node in made if node.inputs[0] in exponentials}
 
 
 def _may_spell_one(graph: Graph) -> bool:

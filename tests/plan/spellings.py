@@ -161,6 +161,17 @@ MECHANISMS = (
         "polynomial sum", "O(N + M)",
     ),
     Mechanism(
+        "squared distances", PLAIN, ("sequence N, M", "d = q - k"),
+        (
+            *_each(
+                "sum[D](d * d) @ v", "sum[D](d^2) @ v", "sum[M](sum[D](square(k - q)) * v)",
+                "sum[M](sum[D]((-d)^2) * v)",
+            ),
+            ("a = 1 + sum[D]((q - k)^2) / D", "(a @ v) / sum[M](a)"),
+        ),
+        "contraction order", "O(N + M)",
+    ),
+    Mechanism(
         "causal Taylor polynomial", PLAIN, (*TIED, LAG, "s = q @ k^T / sqrt(D)"),
         (
             ("a = where(lag >= 0, 1 + s + s^2 / 2, 0)", "(a / sum[M](a)) @ v"),

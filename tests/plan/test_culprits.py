@@ -26,6 +26,16 @@ QUADRATIC = [
         "w = sum[A](width^2) + 1",
         "return exp(-(pos(N) - pos(M))^2 / (2 * w)) @ v",
     ]),
+    ("exp", "width[N, A], v[M, E]", [
+        "sequence N, M",
+        "w = sum[A](width^2) + 1",
+        "a = exp(-((pos(N) - pos(M)) / w)^2)",
+        "return a @ v / sum[M](a)",
+    ]),
+    ("exp", PLAIN, ["return exp(-sum[D]((q - k)^2)) @ v"]),
+    ("exp", PLAIN, ["a = exp(-square(q @ k^T))", "return a @ v / sum[M](a)"]),
+    ("^", PLAIN, ["return (q @ k^T)^9 @ v"]),
+    ("tanh", PLAIN, ["return square(relu(q) @ k^T + tanh(q @ k^T)) @ v"]),
 ]  # fmt: skip
 
 
@@ -47,7 +57,7 @@ def test_stays_quadratic_and_says_why(blamed: str, inputs: str, lines: list[str]
     assert report.order == "O(N*M)"
     found = _broken_claim(report)
     underlined = report.source.text[found.span.start : found.span.end]
-    assert underlined.startswith(blamed)
+    assert underlined.startswith(blamed) or (blamed == "^" and underlined == "(q @ k^T)^9")
     reasons = [label.text for label in found.labels if label.span == found.span]
     assert reasons == [f"`{blamed}` of a value that couples `N` and `M` cannot be separated"]
 
