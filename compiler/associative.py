@@ -24,14 +24,14 @@ from .facts.ranges import Range, ranges
 from .facts.updates import Declined, Feedback, Matrix, Update, named, number, product, total, updates
 from .formula import Formula
 from .graph import Builder, Graph, Node, topological
-from .lowerings.feedback import CausalFeedback
+from .lowerings.feedback import CausalFeedback, FeatureGatedFeedback
 from .lowerings.linear import LinearRecurrence
-from .lowerings.states import LinearStates, TransitionFeedback, Transitions
+from .lowerings.states import LinearStates, Products, TransitionFeedback, Transitions
 from .normal import Names
 from .ops.arithmetic import Add, Divide, Multiply, Negative, Power, Subtract
 from .ops.base import Op, Reject
 from .ops.contraction import Contraction
-from .ops.cumulative import CumulativeSum
+from .ops.cumulative import CumulativeProduct, CumulativeSum
 from .ops.functions import Exp, Log, LogSigmoid, Sigmoid
 from .ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from .ops.leaves import Literal, Position, Size
@@ -117,10 +117,12 @@ def unsafe(formula: Formula, scan: Node) -> Declined | None:
     given = list(zip(op.step.arguments, scan.inputs, strict=True))
     inside = {argument: known[operand] for argument, operand in given}
     inside |= dict.fromkeys(op.step.arguments[: op.states], Range())
+    inside = {**known, **inside}
+    outside = dict(given[op.states :])
 
     def bound(coefficient: Node) -> float:
         """The largest absolute value."""
-        limits = ranges((coefficient,), formula.constants, inside)[coefficient]
+        limits = ranges((coefficient,), formula.constants, inside, outside=outside)[coefficient]
         return math.inf if coefficient.type.kind is Kind.COMPLEX else max(abs(limits.low), abs(limits.high))
 
     for update in found:
@@ -385,13 +387,18 @@ class _AtAll:
         """The same as sums over earlier positions, with a weight for the way between."""
         if argument.type.kind is not Kind.REAL:
             raise _Refused(f"`{argument.op.name}` is complex", argument)  # type: ignore[attr-defined]
-        rate = None
+        rate = gate = None
         [[own]], [added] = update.coefficients, update.offsets
         if number(own) != 1:
             rate = logarithm(self._lifted(own), self.builder, self.formula.constants)
             if rate is None:
-                raise _Refused("the logarithm of the coefficient is not at hand", self._culprit(update))
-        sums = _Sums(self, argument, rate)
+                gate = self._along(self._lifted(own))
+                if update.feedback is not None and update.feedback.axis not in gate.axes:
+                    [found] = _Vector(self, update).sums()
+                    return found
+            elif update.feedback is not None and update.feedback.axis in rate.axes:
+                rate = self._along(rate)
+        sums = _Sums(self, argument, rate, gate)
         offset = self._lifted(added)
         parts = [] if number(offset) == 0 and update.feedback is not None else [sums.of(self._along(offset))]
         if number(start) != 0:
@@ -409,7 +416,8 @@ class _AtAll:
         """
         make, axis, inner = self.builder.make, self.axis, feedback.axis
         reading, direction = (self._along(self._lifted(each)) for each in (feedback.reading, feedback.direction))
-        rates = () if sums.rate is None else sums.rate.axes
+        gates = tuple(self._along(each) for each in (sums.rate, sums.gate) if each is not None)
+        rates = tuple(axis for each in gates for axis in each.axes)
         shared = {*reading.axes, *direction.axes, *rates}
         batch = tuple(a for a in sums.axes if a in shared and a != inner)
         outer = tuple(a for a in sums.axes if a not in shared)
@@ -419,9 +427,10 @@ class _AtAll:
             value = total(value, make(Contraction((inner,), kept), reading, before), self.builder)
         if {*value.axes} != {axis, *batch, *outer}:
             value = make(Broadcast((axis, *batch, *outer)), value)
-        gates = () if sums.rate is None else (self._along(sums.rate),)
-        added = make(CausalFeedback(axis, inner, batch, outer), reading, direction, value, *gates)
-        return make(Multiply(), direction, added)
+        op = CausalFeedback(axis, inner, batch, outer)
+        if inner in rates:
+            op = FeatureGatedFeedback(axis, inner, batch, outer, plain=sums.gate is not None)
+        return make(Multiply(), direction, make(op, reading, direction, value, *gates))
 
     def _culprit(self, update: Update) -> Node:
         """Where the text has the coefficient of an update, or the update."""
@@ -509,13 +518,14 @@ class _AtAll:
 
 
 class _Sums:
-    """A state with a positive coefficient: sums over earlier positions, each scaled by the coefficients since then.
+    """Sums over earlier positions, each scaled by the coefficients of a state since then.
 
-    rate: the logarithm of the coefficient; None where it is 1.
+    rate: the logarithm of the coefficient. gate: the coefficient of every position itself, where there is no logarithm.
+    Where the coefficient is 1, both are None.
     """
 
-    def __init__(self, recurrence: _AtAll, argument: Node, rate: Node | None) -> None:
-        self.recurrence, self.make = recurrence, recurrence.builder.make
+    def __init__(self, recurrence: _AtAll, argument: Node, rate: Node | None, gate: Node | None) -> None:
+        self.recurrence, self.make, self.gate = recurrence, recurrence.builder.make, gate
         self.axes, self.axis, self.rate = argument.axes, recurrence.axis, rate
         self.moves = rate is not None and self.axis in rate.axes
         self.key = recurrence.names.fresh(self.axis)
@@ -541,6 +551,9 @@ class _Sums:
     def of(self, offset: Node) -> tuple[Node, Node, Node]:
         """What the steps added: before every step, after every step, and after the last."""
         earlier = self.recurrence._shifted(offset)
+        if self.gate is not None:
+            before, after = self._kept(self._gate_before, earlier), self._kept(self.gate, offset)
+            return before, after, self._summed(self.axis, self._later, offset, self.axes)
         if not self.moves:
             before, after = self._weighed(None, earlier), self._weighed(None, offset)
         else:
@@ -556,11 +569,37 @@ class _Sums:
 
     def left(self, start: Node) -> tuple[Node, Node, Node]:
         """What is left of the first state, at the same places."""
+        if self.gate is not None:
+            shares = self.make(CumulativeProduct(self.axis), self.gate)
+            before = self.recurrence._moved(shares, self.make(Literal(1.0)))
+            made = (before, shares, self.recurrence._end(shares))
+            one, other, last = (self.make(Multiply(), share, start) for share in made)
+            return one, other, last
         if self.rate is None:
             return start, start, start
         levels = (self.level_before, self.level, self._whole)
         before, after, last = (self.make(Multiply(), self.make(Exp(), level), start) for level in levels)
         return before, after, last
+
+    @property
+    def _gate_before(self) -> Node:
+        """The coefficient of the position before."""
+        assert self.gate is not None
+        return self.make(Shift(self.axis, Poly.constant(1)), self.gate)
+
+    @property
+    def _later(self) -> Node:
+        """The product of all coefficients behind each position, from the end."""
+        assert self.gate is not None
+        end = self.make(Subtract(), self.recurrence._final(), self.make(Position(self.axis)))
+        backwards = self.make(Take(self.axis), self.gate, end)
+        product = self.make(CumulativeProduct(self.axis), backwards)
+        return self.make(Take(self.axis), self.recurrence._moved(product, self.make(Literal(1.0))), end)
+
+    def _kept(self, gate: Node, offset: Node) -> Node:
+        """The sum at every position, weighed by the coefficients themselves."""
+        weight = self.make(Products(self.axis, self.key), gate)
+        return self._summed(self.key, weight, self.make(Rename(self.axis, self.key), offset), (self.axis, *self.axes))
 
     @property
     def _whole(self) -> Node:

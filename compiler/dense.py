@@ -9,7 +9,7 @@ from dataclasses import replace
 from .graph import Builder, Node, topological
 from .lowerings.additive import FUNCTIONS, SumOfPairs
 from .lowerings.causal import CausalScan, FeatureGatedScan, GatedPrefix
-from .lowerings.feedback import CausalFeedback
+from .lowerings.feedback import CausalFeedback, FeatureGatedFeedback
 from .lowerings.fused import FusedSoftmax
 from .lowerings.linear import LinearRecurrence
 from .lowerings.local import BandedSoftmax, WindowedSoftmax
@@ -78,6 +78,8 @@ def _causal_scan(node: Node, operands: list[Node], builder: Builder) -> Node:
     assert isinstance(op, CausalScan)
     make = builder.make
     query, key, value = operands[:3]
+    if isinstance(op, FeatureGatedScan) and op.plain:
+        return _plain_gates(node, op, operands, builder)
     lag = _lag(builder, op.query, op.key)
     weight = make(Literal(1.0))
     if op.kernel == "decayed_scan":
@@ -264,7 +266,9 @@ def _causal_feedback(node: Node, operands: list[Node], builder: Builder) -> Node
         given.append(make(Argument(name, operand.type.kind, axes, operand.type.batched)))
     reading, direction, value, *gates = given
     added = make(Add(), value, make(Sum((op.inner,)), make(Multiply(), reading, state)))
-    kept = make(Multiply(), make(Exp(), *gates), state) if gates else state
+    if gates and not (isinstance(op, FeatureGatedFeedback) and op.plain):
+        gates = [make(Exp(), *gates)]
+    kept = make(Multiply(), *gates, state) if gates else state
     after = make(Add(), kept, make(Multiply(), direction, added))
     step = Region((state, *given), (_laid_out(after, state, builder), added))
     start = make(Broadcast(features), make(Literal(0.0)))
@@ -294,6 +298,21 @@ def _recurrence(
     scan = make(Scan(axis, 1, len(sliced), region), start, *(operands[index] for index in order))
     assert isinstance(scan.op, Scan)
     return make(part_of(scan.op, 1), scan)
+
+
+def _plain_gates(node: Node, op: FeatureGatedScan, operands: list[Node], builder: Builder) -> Node:
+    make = builder.make
+    axes = (*op.batch, *op.inner, *op.outer)
+    state = make(Argument("sums", node.type.kind, axes, node.type.batched))
+    along = [make(Rename(op.key, op.query), o) if op.key != op.query and op.key in o.axes else o for o in operands]
+
+    def step(given: list[Node]) -> tuple[Node, Node]:
+        query, key, value, gate = given
+        kept = make(Multiply(), gate, state)
+        after = make(Add(), kept, make(Multiply(), key, value))
+        return after, _sum(builder, make(Multiply(), query, kept if op.offset else after), op.inner)
+
+    return _recurrence(op.query, state, make(Broadcast(axes), make(Literal(0.0))), along, step, builder)
 
 
 def _times(matrix: Node, state: Node, op: LinearStates | TransitionScan | TransitionFeedback, builder: Builder) -> Node:
@@ -347,6 +366,7 @@ _DENSE: dict[type[Op], Callable[[Node, list[Node], Builder], Node]] = {
     PolynomialScan: _polynomial,
     PolynomialSum: _polynomial,
     CausalFeedback: _causal_feedback,
+    FeatureGatedFeedback: _causal_feedback,
     LinearRecurrence: _linear_recurrence,
     LinearStates: _linear_states,
     RunningMaximum: _running_maximum,

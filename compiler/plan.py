@@ -27,7 +27,7 @@ from .lowerings.fused import FusedSoftmax
 from .lowerings.localise import Local, localise
 from .lowerings.lowering import Lowering
 from .lowerings.rows import ROWS, Group, RowBlocks, groups, in_rows
-from .lowerings.states import Transitions
+from .lowerings.states import Between
 from .normal import Names, Policy, SumProduct, is_sum, normal_form, unmoved
 from .ops.arithmetic import Divide, Multiply, Negative
 from .ops.contraction import Contraction
@@ -122,7 +122,7 @@ def _planned(formula: Formula, ways: Mapping[Node, Way]) -> Plan | Declined:
     if isinstance(rewritten, Declined):
         return rewritten
     made = _in_order(rewritten.formula, rewritten.origins)
-    stored = next((node for node in made.graph.nodes() if isinstance(node.op, Transitions)), None)
+    stored = next((node for node in made.graph.nodes() if isinstance(node.op, Between)), None)
     if stored is not None:
         return Declined("what the states are at each position is no sum that goes chunk by chunk", linear=True)
     pairs = zip(made.graph.outputs, formula.graph.outputs, strict=True)

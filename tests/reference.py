@@ -824,6 +824,8 @@ def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axe
         seen = Named(lag >= op.offset, (op.query, op.key)).over(pairs)
         difference = np.where(seen, level.over(pairs) - earlier.over(pairs), 0.0)
         weights = Named(np.where(seen, np.exp(difference), 0.0), pairs)
+        if op.plain:
+            weights = Named(np.where(seen, _products(operands[3], op.query, op.key, pairs, sizes), 0.0), pairs)
     product = weights.over(whole) * query * key * value
     summed = tuple(whole.index(axis) for axis in (op.key, *op.inner))
     full = np.broadcast_to(product, tuple(sizes[axis] for axis in whole)).sum(summed)
@@ -834,6 +836,19 @@ def _causal_scan(op: causal.CausalScan, sizes: Sizes, operands: list[Named], axe
             divisor = np.maximum(np.abs(divisor), operands[-1].over((*op.batch, op.query, *op.outer)))
         full = full / divisor
     return Named(full, (*op.batch, op.query, *op.outer))
+
+
+def _products(gates: Named, query: str, key: str, axes: Axes, sizes: Sizes) -> np.ndarray:
+    """gates[m + 1] ... gates[n], 1 where m >= n, over these axes, the key's behind the query's."""
+    length, place = sizes[query], axes.index(query)
+    whole = np.broadcast_to(gates.over(axes), tuple(1 if axis == key else sizes[axis] for axis in axes))
+    found = np.ones(tuple(sizes[axis] for axis in axes), whole.dtype)
+    along = np.moveaxis(whole, (place, axes.index(key)), (0, 1))[:, 0]
+    table = np.moveaxis(found, (place, axes.index(key)), (0, 1))
+    for n, m in itertools.product(range(length), repeat=2):
+        if m < n:
+            table[n, m] = along[m + 1 : n + 1].prod(0)
+    return found
 
 
 def _level(gates: Named, axis: str) -> Named:
@@ -1046,19 +1061,24 @@ def _linear_recurrence(op: linear.LinearRecurrence, sizes: Sizes, operands: list
     return Named(out, (op.axis, *op.features))
 
 
-@means(feedback.CausalFeedback)
+@means(feedback.CausalFeedback, feedback.FeatureGatedFeedback)
 def _causal_feedback(op: feedback.CausalFeedback, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
     narrow, whole = (op.axis, *op.batch, op.inner), (op.axis, *op.batch, *op.outer)
     shape = tuple(sizes[axis] for axis in narrow)
     reading, direction = (np.broadcast_to(o.over(narrow), shape) for o in operands[:2])
     out = np.array(np.broadcast_to(operands[2].over(whole), tuple(sizes[axis] for axis in whole)))
     out = out.astype(np.result_type(out.dtype, np.float64))
-    gates = [np.broadcast_to(o.over((op.axis, *op.batch)), shape[:-1]) for o in operands[3:]]
+    along = narrow if isinstance(op, feedback.FeatureGatedFeedback) else narrow[:-1]
+    gates = [np.broadcast_to(o.over(along), shape[: len(along)]) for o in operands[3:]]
+    gates = [gate.reshape(gate.shape + (1,) * (len(narrow) - len(along))) for gate in gates]
     for n in range(shape[0]):
         for m in range(n):
-            weight = (reading[n] * direction[m]).sum(-1)
+            pair = reading[n] * direction[m]
             for gate in gates:
-                weight = weight * np.exp(gate[m + 1 : n].sum(0))
+                between = gate[m + 1 : n]
+                plain = isinstance(op, feedback.FeatureGatedFeedback) and op.plain
+                pair = pair * (between.prod(0) if plain else np.exp(between.sum(0)))
+            weight = pair.sum(-1)
             out[n] += weight.reshape(weight.shape + (1,) * len(op.outer)) * out[m]
     return Named(out, whole)
 

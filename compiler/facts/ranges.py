@@ -51,6 +51,7 @@ from ..ops.selection import Concat, Roll, Shift, Slice, Take
 from ..scan import Part, Scan
 from ..structure import affine
 from ..types import Kind
+from .shares import is_share
 
 INF = math.inf
 LARGEST = sys.float_info.max  # no lower end is above, so that no value counts as the same for all inputs by overflow
@@ -82,10 +83,12 @@ def ranges(
     constants: Mapping[str, int | float],
     found: dict[Node, Range] | None = None,
     free: frozenset[str] = frozenset(),
+    outside: Mapping[Node, Node] | None = None,
 ) -> dict[Node, Range]:
     """The range of every node that the outputs need.
 
-    found: ranges that are known already; it grows. free: constants of which nothing is known.
+    found: ranges that are known already; it grows. free: constants of which nothing is known. outside: what
+    the arguments of a step are there, of which the ranges are known too.
     """
     found = {} if found is None else found
     stack = list(outputs)
@@ -101,7 +104,7 @@ def ranges(
         elif isinstance(node.op, Part):
             found[node] = _members(node.inputs[0], constants, found, free)[node.op.index]
         else:
-            found[node] = range_of(node, [found[operand] for operand in node.inputs], constants, found)
+            found[node] = range_of(node, [found[operand] for operand in node.inputs], constants, found, outside)
             if node.type.kind is Kind.COMPLEX and not _is_real(node, found[node]):
                 found[node] = ANY
     return found
@@ -169,7 +172,11 @@ def _end(kept: float, kept_open: bool, needed: float, needed_open: bool) -> tupl
 
 
 def range_of(
-    node: Node, operands: list[Range], constants: Mapping[str, int | float], found: Mapping[Node, Range]
+    node: Node,
+    operands: list[Range],
+    constants: Mapping[str, int | float],
+    found: Mapping[Node, Range],
+    outside: Mapping[Node, Node] | None = None,
 ) -> Range:
     """The range of a node whose operands have the given ranges. found: those of all nodes below, wherever they are."""
     match node.op:
@@ -203,13 +210,14 @@ def range_of(
             return _negate(operands[0])
         case Multiply():
             same = node.inputs[0] is node.inputs[1]
-            return _squared(operands[0]) if same else _multiply(operands[0], operands[1])
+            known = _squared(operands[0]) if same else _multiply(operands[0], operands[1])
+            return _of_share(node, known, found, outside)
         case Divide():
-            return _multiply(operands[0], _reciprocal(operands[1]))
+            return _of_share(node, _multiply(operands[0], _reciprocal(operands[1])), found, outside)
         case Square():
             return _squared(operands[0])
         case IntegerPower(exponent):
-            return Range(0.0) if exponent % 2 == 0 else (_sign_of(operands[0]))
+            return _even_power(operands[0], exponent) if exponent % 2 == 0 else _sign_of(operands[0])
         case Power():
             return _power(operands[0], operands[1])
         case Int():
@@ -268,8 +276,25 @@ def _running_product(a: Range) -> Range:
 def _squared(a: Range) -> Range:
     """The square of a value; of a small one it may round to 0."""
     if not a.positive or a.low * a.low == math.inf:
-        return Range(0.0)
+        return _even_power(a, 2)
     return Range(a.low * a.low, a.high * a.high, a.low_open and a.low > 0, a.high_open)
+
+
+def _even_power(a: Range, exponent: int) -> Range:
+    """A power with an even exponent; of a small value it may round to 0."""
+    largest = max(abs(a.low), abs(a.high))
+    return Range(0.0, largest**exponent if 0 < exponent * math.log2(max(largest, 1)) < 1000 or largest <= 1 else INF)
+
+
+def _of_share(
+    node: Node, known: Range, found: Mapping[Node, Range], outside: Mapping[Node, Node] | None
+) -> Range:
+    """The range of a product or quotient, in 0 .. 1 where it is a share of a sum."""
+    if known.low >= 0 and known.high <= 1:
+        return known
+    signs = (lambda each: found.get(each, ANY).non_negative, lambda each: found.get(each, ANY).positive)
+    share = is_share(node, outside or {}, *signs)
+    return _meet(known, Range(0.0, 1.0)) if share else known
 
 
 def _truncated(end: float) -> float:

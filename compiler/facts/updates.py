@@ -24,6 +24,7 @@ from ..ops.logic import Equal, Where
 from ..ops.reductions import Mean, Sum
 from ..ops.selection import Concat, Pad, Roll, Shift, Slice, Take, Windows
 from ..scan import Argument, Scan
+from ..sizes import Poly
 from ..types import Kind
 
 #: Operations that are linear in all of their operands together.
@@ -263,7 +264,7 @@ class _Step:
                 continue
             made = self._form(node, forms)
             if made is None:
-                return self._mixes(node)
+                return self._two_readings(node, forms) or self._mixes(node)
             forms[node] = made
         wholes: list[_Whole] = []
         for result in results:
@@ -324,8 +325,21 @@ class _Step:
 
     def _mixes(self, node: Node) -> Declined:
         word = "state" if len(self.states) == 1 else "states"
-        reason = f"{_words(node)} mixes elements of the {word} {named(self.states)}: steps compose by matrix products"
-        return Declined(reason, node, linear=True)
+        size = Poly.volume(self.states[0].axes) * len(self.states)
+        reason = f"{_words(node)} mixes elements of the {word} {named(self.states)}"
+        return Declined(f"{reason}: steps compose by products of matrices of {size} by {size}", node, linear=True)
+
+    def _two_readings(self, node: Node, forms: Mapping[Node, _Form]) -> Declined | None:
+        """Why a sum is of no form, where it takes two different readings of the states together."""
+        found = [forms[operand] for operand in node.inputs if operand in forms]
+        rows = [each if isinstance(each, _Row) else each.row for each in found]
+        one, other = rows if len(rows) == 2 else (None, None)
+        if not isinstance(node.op, Add | Subtract) or one is None or other is None or one == other:
+            return None
+        axes = f"`{one.axis}`" if one.axis == other.axis else f"`{one.axis}` and `{other.axis}`"
+        word = "state" if len(self.states) == 1 else "states"
+        reason = f"{_words(node)} puts two readings of the {word} {named(self.states)} together, sums over {axes}"
+        return Declined(f"{reason}: what a step adds may be made of one, along one direction", node, linear=True)
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -346,8 +360,10 @@ class _Step:
             written = tuple(zero if number(by) == 0 else by for _, by in parts)
         axes = {*self.states[0].axes}
         whole = [c for each in wholes for c in each.coefficients]
-        if any(row.axis in node.axes for node in (*whole, *row.read)) or row.axis not in direction.axes:
+        if row.axis not in direction.axes:
             return None
+        if len(wholes) > 1 and any(row.axis in node.axes for node in (*whole, *row.read)):
+            return None  # a matrix over the states for every element of the axis
         every = (row.reading, direction, *written, *row.read, *whole)
         if any(not {*node.axes} <= axes for node in every):
             return None

@@ -175,22 +175,33 @@ def gated_scan(
     return in_rows(out, normalise, query.size(-2)).to(query.dtype)
 
 
+def plain_gates_as_chunks(gates: Tensor, chunk: int) -> Tensor:
+    """Gates in chunks: [..., N, X] as [..., chunks, chunk, X].
+
+    The first gate of all is not looked at, and behind the last one there is none.
+    """
+    begins = torch.arange(gates.size(-2), device=gates.device) == 0
+    rows = torch.arange(((gates.size(-2) + chunk - 1) // chunk + 1) * chunk, device=gates.device)
+    behind = (rows >= gates.size(-2)).unflatten(0, (-1, chunk)).unsqueeze(-1)
+    return in_chunks(gates.masked_fill(begins.unsqueeze(-1), 1.0), chunk).masked_fill(behind, 1.0)
+
+
 @accumulating
 def feature_gated_scan(
     query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, chunk: int
 ) -> Tensor:
-    """out[n] = sum over m <= n - offset, f of exp(gates[m + 1, f] + ... + gates[n, f]) query[n, f] key[m, f] value[m].
+    """out[n] = sum over m <= n - offset, f of gates[m + 1, f] ... gates[n, f] query[n, f] key[m, f] value[m].
 
-    gates: [..., N, F], the logarithms of the gates.
+    gates: [..., N, F].
     """
     wide = accumulator(query)
     q, k = in_chunks(query, chunk).to(wide), in_chunks(key, chunk).to(wide)
-    v, g = in_chunks(value, chunk).to(wide), gates_as_chunks(gates.to(wide), chunk)
-    score, start, end = pairs_by_halves(q, k, g, offset)
-    update = torch.matmul((k * torch.exp(end)).mT, v)
-    steps = start[..., -1, :].mT.unsqueeze(-1)  # every feature by itself: [F, chunks, 1]
-    state = carried(update.transpose(-3, -2), steps).transpose(-3, -2)
-    out = torch.matmul(score, v) + torch.matmul(q * torch.exp(start), state)
+    v, g = in_chunks(value, chunk).to(wide), plain_gates_as_chunks(gates.to(wide), chunk)
+    score, start, end, whole = pairs_by_halves(q, k, g, offset, False)
+    after = linear_recurrence(whole.mT, torch.matmul((k * end).mT, v), None, -3)
+    group = torch.arange(after.size(-3), device=after.device)
+    state = after.index_select(-3, (group - 1).clamp(min=0)).masked_fill((group == 0).view(-1, 1, 1), 0.0)
+    out = torch.matmul(score, v) + torch.matmul(q * start, state)
     return in_rows(out, False, query.size(-2)).to(query.dtype)
 
 
@@ -391,6 +402,20 @@ def affine_states(matrix: Tensor, offset: Tensor) -> Tensor:
     return before.masked_fill((step == 0).unsqueeze(-1).unsqueeze(-1), 0.0)
 
 
+def solved_in_chunks(coupling: Tensor, value: Tensor, reads: Tensor) -> Tensor:
+    """out[n] = rows[n] + sum over m < n of coupling[n, m] out[m] in chunks of 16, for rows of values and of reads.
+
+    [..., 16, 16], [..., 16, E] and [..., 16, F]; the result is [..., 16, E + F].
+    """
+    leading = torch.broadcast_tensors(value[..., :1], reads[..., :1], coupling[..., :1])[0].shape[:-1]
+    both = torch.cat([value.expand(leading + value.shape[-1:]), reads.expand(leading + reads.shape[-1:])], -1)
+    rows = [both[..., :1, :]]
+    for index in range(1, 16):
+        solved = torch.cat(rows, -2)
+        rows.append(both[..., index : index + 1, :] + torch.matmul(coupling[..., index : index + 1, :index], solved))
+    return torch.cat(rows, -2)
+
+
 @accumulating
 def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor | None, chunk: int) -> Tensor:
     """out[n] = value[n] + sum over m < n of weight[n, m] (reading[n] . direction[m]) out[m]; [N, F], [N, F], [N, E].
@@ -409,16 +434,31 @@ def causal_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Te
     difference = (b - c.mT).masked_fill(position.unsqueeze(-1) <= position, -float("inf"))
     inside = torch.matmul(w, u.mT) * torch.exp(difference)
     early = w * torch.exp(b)
-    leading = torch.broadcast_tensors(x[..., :1], early[..., :1], inside[..., :1])[0].shape[:-1]
-    both = torch.cat([x.expand(leading + x.shape[-1:]), early.expand(leading + early.shape[-1:])], -1)
-    rows = [both[..., :1, :]]
-    for index in range(1, 16):
-        solved = torch.cat(rows, -2)
-        rows.append(both[..., index : index + 1, :] + torch.matmul(inside[..., index : index + 1, :index], solved))
-    solved = torch.cat(rows, -2)
+    solved = solved_in_chunks(inside, x, early)
     late = (u * torch.exp(end - c)).mT
     one = torch.eye(w.size(-1), dtype=wide, device=value.device)
     step = torch.matmul(late, solved[..., columns:]) + torch.exp(end) * one
+    state = affine_states(step, torch.matmul(late, solved[..., :columns]))
+    out = solved[..., :columns] + torch.matmul(solved[..., columns:], state)
+    return in_rows(out, False, value.size(-2)).to(value.dtype)
+
+
+@accumulating
+def feature_gated_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
+    """out[n] = value[n] + sum over m < n, f of weight[n, m, f] reading[n, f] direction[m, f] out[m]; gates: [N, F].
+
+    The weight is gates[m + 1, f] ... gates[n - 1, f]. Every chunk is a linear function of the state before it, as in
+    `causal_feedback`; chunks of 16.
+    """
+    wide = accumulator(value)
+    columns = value.size(-1)
+    w, u = in_chunks(reading.to(wide), 16), in_chunks(direction.to(wide), 16)
+    x, g = in_chunks(value.to(wide), 16), plain_gates_as_chunks(gates.to(wide), 16)
+    inside, start, end, whole = pairs_by_halves(w, u, g, 1, True)
+    solved = solved_in_chunks(inside, x, w * start)
+    late = (u * end).mT
+    one = torch.eye(w.size(-1), dtype=wide, device=value.device)
+    step = torch.matmul(late, solved[..., columns:]) + whole.mT * one
     state = affine_states(step, torch.matmul(late, solved[..., :columns]))
     out = solved[..., :columns] + torch.matmul(solved[..., columns:], state)
     return in_rows(out, False, value.size(-2)).to(value.dtype)
@@ -490,14 +530,7 @@ def transition_feedback(
     w, u, x = in_chunks(reading.to(wide), 16), in_chunks(direction.to(wide), 16), in_chunks(value.to(wide), 16)
     width = value.size(-1)
     coupling, reads = torch.matmul(w, u.mT) * inside, scaled_rows(early, w)
-    leading = torch.broadcast_tensors(x[..., :1], reads[..., :1], coupling[..., :1])[0].shape[:-1]
-    both = torch.cat([x.expand(leading + x.shape[-1:]), reads.expand(leading + reads.shape[-1:])], -1)
-    solutions = [both[..., :1, :]]
-    for index in range(1, 16):
-        solved = torch.cat(solutions, -2)
-        own = torch.matmul(coupling[..., index : index + 1, :index], solved)
-        solutions.append(both[..., index : index + 1, :] + own)
-    solved = torch.cat(solutions, -2)
+    solved = solved_in_chunks(coupling, x, reads)
     adds = scaled_rows(late, u).mT
     one = torch.eye(u.size(-1), dtype=wide, device=value.device)
     # the matrix of the states for every feature

@@ -30,9 +30,10 @@ from ..rules.chain import build_product, factors
 from ..sizes import Poly, Truth
 from ..structure import gate_level, lag_at_least, lag_coefficient
 from ..types import Kind, Type, promote
+from .linear import LinearRecurrence
 from .lowering import Lowering, unflattened
 from .request import Request
-from .states import Transitions, TransitionScan
+from .states import Between, Products, Transitions, TransitionScan
 
 CHUNK = 64
 HALVINGS = 6  # of a chunk, down to single positions
@@ -156,7 +157,7 @@ class FeatureGatedScan(CausalScan):
     """feature_gated_scan(q, k, v, gates): sums over earlier positions of which every feature has a gate of its own.
 
     Formula: `out[n, e] = sum over m <= n - offset, f of exp(gates[m + 1, f] + ... + gates[n, f]) * q[n, f] * k[m, f] *
-    v[m, e]`, of logarithms of gates.
+    v[m, e]`, of logarithms of gates; of gates themselves their product, where `plain`.
 
     Yang et al., Gated Linear Attention Transformers with Hardware-Efficient Training, ICML 2024. The pairs in a chunk
     are taken by halves of it, see `halves`.
@@ -168,6 +169,7 @@ class FeatureGatedScan(CausalScan):
         "on, so that queries and keys meet in products of matrices, and what they add up to is carried in a state"
     )
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "value", "gates")
+    plain: bool = False
 
     def flops(self, result: Type, *operands: Type) -> Poly:
         features, values = Poly.volume(self.inner), Poly.volume(self.outer)
@@ -190,20 +192,23 @@ class FeatureGatedScan(CausalScan):
 
     def _arguments(self, emitter: Emitter, operands: Sequence[Operand]) -> list[ast.expr]:
         matrices = super()._arguments(emitter, operands)
-        return [*matrices, self._matrix(emitter, operands[3], self.query, self.inner)]
+        gates = self._matrix(emitter, operands[3], self.query, self.inner)
+        return [*matrices, gates if self.plain else pyast.call(emitter.helper("gate_values"), gates)]
 
 
 @dataclass(frozen=True)
 class Weight:
     """What couples two positions: a mask n - m >= offset, and a decay besides; or transitions of several states.
 
-    rate: the logarithm of the decay, of one step or, in `gated_scan`, of the step to each position.
+    rate: the logarithm of the decay, of one step or, in `gated_scan`, of the step to each position; the decay itself,
+    of any sign, where `plain`.
     """
 
     offset: int
     kernel: str = "causal_scan"
     rate: Node | None = None
     transitions: Node | None = None
+    plain: bool = False
 
 
 def match(request: Request) -> Node | str:
@@ -220,7 +225,7 @@ def match(request: Request) -> Node | str:
     weight = weight_of(coupling, n, m, request)
     if weight is None or weight.offset < 0:
         return f"a factor couples `{n}` and `{m}` otherwise than by a mask or a decay"
-    if not any(isinstance(factor.node.op, Where | Transitions) for factor in coupling):
+    if not any(isinstance(factor.node.op, Where | Between) for factor in coupling):
         return "there is no causal mask"
     if weight.offset > 1 and weight.kernel == "gated_scan":
         return "a gate between positions that are further apart than neighbours"
@@ -238,7 +243,7 @@ def match(request: Request) -> Node | str:
     each = decaying or set(rate_axes) & set(outer)
     outer = tuple(axis for axis in outer if axis not in rate_axes)
     both = [f for f in right if set(f.axes) & set(inner) and set(f.axes) & set(outer)]
-    if gated and each and (both or not outer):
+    if gated and ((each and (both or not outer)) or (weight.plain and not decaying)):
         return _element_by_element(weight, left, right, bound, n, m, builder, product)
     if not set(rate_axes) - set(decaying) <= free:
         return "the decay differs per feature"
@@ -281,8 +286,9 @@ def match(request: Request) -> Node | str:
         if weight.rate is not None:
             waited = builder.make(Exp(), builder.make(Multiply(), weight.rate, builder.make(Literal(far))))
             query = product([Factor(query), Factor(waited)], frozenset())
-    kind, kernel = (FeatureGatedScan, "feature_gated_scan") if decaying else (CausalScan, weight.kernel)
-    scanned = kind(kernel, n, m, inner, outer, batch, min(weight.offset, 1))
+    scanned = CausalScan(weight.kernel, n, m, inner, outer, batch, min(weight.offset, 1))
+    if decaying:
+        scanned = FeatureGatedScan("feature_gated_scan", n, m, inner, outer, batch, scanned.offset, plain=weight.plain)
     return builder.make(scanned, query, key, value, *rate)
 
 
@@ -300,7 +306,10 @@ def _element_by_element(
     assert weight.rate is not None
     source = _at(product(right, frozenset()), m, builder)
     features = tuple(dict.fromkeys(axis for axis in (*weight.rate.axes, *source.axes) if axis not in (n, m)))
-    prefix = builder.make(GatedPrefix(n, m, features, weight.offset), source, weight.rate)
+    if weight.plain:
+        prefix = builder.make(LinearRecurrence(n, features), weight.rate, builder.make(Rename(m, n), source))
+    else:
+        prefix = builder.make(GatedPrefix(n, m, features, weight.offset), source, weight.rate)
     return product([*left, Factor(prefix)], bound - {m})
 
 
@@ -405,6 +414,10 @@ def weight_of(coupling: Sequence[Factor], n: str, m: str, request: Request) -> W
             op = factor.node.op
             alone = len(coupling) == 1 and not factor.inverse and (op.query, op.key) == (n, m)
             return Weight(op.offset, "transition_scan", transitions=factor.node) if alone else None
+        if isinstance(factor.node.op, Products):
+            products = factor.node.op
+            alone = len(coupling) == 1 and not factor.inverse and (products.query, products.key) == (n, m)
+            return Weight(0, "gated_scan", factor.node.inputs[0], plain=True) if alone else None
     for factor in coupling:
         node = factor.node
         if factor.inverse:

@@ -14,6 +14,7 @@ from ..types import Kind, Type, promote
 from .lowering import Lowering, unflattened
 
 CHUNK = 64
+HALVINGS = 6  # of a chunk, down to single positions
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,49 @@ class CausalFeedback(Lowering):
             value = pyast.method(value, "unsqueeze", -1)
         elif len(self.outer) > 1:
             value = pyast.method(value, "flatten", -len(self.outer))
-        found.append(value)
-        found += [emitter.align(each, rows) for each in gates] or [pyast.constant(None)]
-        return [*found, *state, pyast.constant(CHUNK)]
+        return [*found, value, *self._gates(emitter, gates), *state, pyast.constant(CHUNK)]
+
+    def _gates(self, emitter: Emitter, gates: Sequence[Operand]) -> list[ast.expr]:
+        return [emitter.align(each, (*self.batch, self.axis)) for each in gates] or [pyast.constant(None)]
+
+
+@dataclass(frozen=True)
+class FeatureGatedFeedback(CausalFeedback):
+    """feature_gated_feedback(reading, direction, x, gates): the same where every feature has a gate of its own.
+
+    Formula: `out[n, e] = x[n, e] + sum over m < n, f of weight[n, m, f] * reading[n, f] * direction[m, f] * out[m, e]`,
+    where the weight is `exp(gates[m + 1, f] + ... + gates[n - 1, f])`, of logarithms of gates; of gates themselves
+    their product, where `plain`.
+
+    A matrix that is diagonal and of rank one besides. Kimi Team, Kimi Linear: An Expressive, Efficient Attention
+    Architecture, 2025; Peng et al., RWKV-7 "Goose" with Expressive Dynamic State Evolution, 2025.
+    """
+
+    rule: ClassVar[str] = "feature-gated feedback"
+    why: ClassVar[str] = (
+        "a step reads the state along one direction and adds along another, and every feature along them has a gate of "
+        "its own: pairs in a chunk are taken by halves of it, what its steps add follows from a triangular system, and "
+        "from the sums before the chunk"
+    )
+    operands: ClassVar[tuple[str, ...]] = ("reading", "direction", "x", "gates")
+    optional: ClassVar[tuple[str, ...]] = ()
+    kernel: ClassVar[str] = "feature_gated_feedback"
+    plain: bool = False
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        features, values = Poly.symbol(self.inner), Poly.volume(self.outer)
+        per_token = features * (CHUNK + 8 * HALVINGS) + values * CHUNK + features * values * 4
+        return Poly.volume((*self.batch, self.axis)) * per_token
+
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        features, values = Poly.symbol(self.inner), Poly.volume(self.outer)
+        group = (features * 6 + values * 2 + 2 * CHUNK) * (4 * CHUNK)
+        return result.volume() + Poly.volume(self.batch) * (group + features * values)
+
+    def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
+        [sums] = super().carried(result, *operands)
+        return (Carried("the sum of what was added, every feature decayed up to the last position", sums.shape),)
+
+    def _gates(self, emitter: Emitter, gates: Sequence[Operand]) -> list[ast.expr]:
+        found = [emitter.align(each, (*self.batch, self.axis, self.inner)) for each in gates]
+        return found if self.plain else [pyast.call(emitter.helper("gate_values"), each) for each in found]

@@ -23,8 +23,8 @@ from ..ops.layout import Rename, Reorder
 from ..ops.leaves import Literal
 from ..scan import Scan
 from ..types import Kind, Type
-from .causal import CHUNK, CausalScan, GatedPrefix
-from .feedback import CausalFeedback
+from .causal import CHUNK, CausalScan, FeatureGatedScan, GatedPrefix
+from .feedback import CausalFeedback, FeatureGatedFeedback
 from .linear import LinearRecurrence
 from .lowering import unflattened
 from .polynomial import PolynomialScan
@@ -155,10 +155,12 @@ def called(node: Node, readers: Mapping[Node, Sequence[Node | None]]) -> Call | 
     match node.op:
         case CausalScan():
             value = _product(node.inputs[2], node.op)
-            added = [factor for factor in value.factors if isinstance(factor.op, CausalFeedback)]
+            added = [factor for factor in value.factors if type(factor.op) is CausalFeedback]
             return _delta_rule(node, value, added[0], readers) if len(added) == 1 else _scan(node)
         case GatedPrefix():
             return "every element has a gate of its own, or is no product of a value and what is summed with a query"
+        case FeatureGatedFeedback():
+            return "a step reads and adds along directions of which every feature has a gate of its own"
         case CausalFeedback():
             return "what the steps add is read otherwise than by one sum of it over earlier positions and this one"
         case Scan():
@@ -173,6 +175,8 @@ def _scan(node: Node) -> Call | str:
     assert isinstance(op, CausalScan)
     if op.offset != 0:
         return "its sums hold the position itself, which is left out here"
+    if isinstance(op, FeatureGatedScan) and op.plain:
+        return "its gates may be 0 or negative"
     if op.normalise and op.kernel != "causal_scan":
         return "it divides no sum that decays by the sum of its weights"
     made = FlashScan(SCANS[op.kernel], op.query, op.key, op.inner, op.outer, op.batch, 0, op.normalise)

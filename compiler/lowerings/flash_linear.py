@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .halves import gate_values
 from .kernels import causal_feedback, causal_scan, decayed_scan, feature_gated_scan, gated_scan, leading_dimensions
 
 
@@ -76,7 +77,7 @@ def flash_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, c
 def flash_feature_gated_scan(query: Tensor, key: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
     """`feature_gated_scan` of offset 0. gates: [..., N, F], their logarithms."""
     if not takes_flash_linear(query):
-        return feature_gated_scan(query, key, value, gates, 0, chunk)
+        return feature_gated_scan(query, key, value, gate_values(gates), 0, chunk)
     from fla.ops.gla import chunk_gla
 
     logarithms = their_gates(gates)

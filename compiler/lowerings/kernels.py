@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .autocast import accumulating
-from .halves import pairs_by_halves, up_to_a_power_of_two
+from .halves import block_size, in_blocks, pairs_by_halves
 from .precision import accumulator
 from .tiles import rows_of_block
 
@@ -248,9 +248,9 @@ def gated_chunks(
 def feature_gated_scan(
     query: Tensor, key: Tensor, value: Tensor, gates: Tensor, offset: int, chunk: int
 ) -> Tensor:
-    """out[n] = sum over m <= n - offset, f of exp(gates[m + 1, f] + ... + gates[n, f]) query[n, f] key[m, f] value[m].
+    """out[n] = sum over m <= n - offset, f of gates[m + 1, f] ... gates[n, f] query[n, f] key[m, f] value[m].
 
-    gates: [..., N, F], the logarithms of the gates.
+    gates: [..., N, F].
     """
     return feature_gated_chunks(query, key, value, gates, None, True, offset, chunk)[0]
 
@@ -268,26 +268,30 @@ def feature_gated_chunks(
 ) -> tuple[Tensor, Tensor]:
     """`feature_gated_scan` of positions after those that `before` sums up, and what sums up all of them: [F, E].
 
-    begins: these are the first positions, and the first gate is not looked at. chunk: a power of two.
+    begins: these are the first positions, and the first gate is not looked at. chunk: a power of two. What needs no
+    state is computed for four chunks at a time.
     """
     wide = accumulator(query)
     state = torch.matmul(key[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if before is None else before
-    # Split once: the gradient of a slice would be as long as the sequence, for every chunk.
-    queries, keys = torch.split(query, chunk, -2), torch.split(key, chunk, -2)
-    values, some_gates = torch.split(value, chunk, -2), torch.split(gates, chunk, -2)
+    gates = gates.to(wide)
+    if begins:
+        gates = torch.nn.functional.pad(gates[..., 1:, :], [0, 0, 1, 0], value=1.0)
+    size = block_size(query.size(-2), chunk)
+    # Split once: the gradient of a slice would be as long as the sequence, for every group.
+    queries, keys = torch.split(query, 4 * size, -2), torch.split(key, 4 * size, -2)
+    values, some_gates = torch.split(value, 4 * size, -2), torch.split(gates, 4 * size, -2)
     parts: list[Tensor] = []
     for index in range(len(queries)):
-        size, g = queries[index].size(-2), some_gates[index].to(wide)
-        if index == 0 and begins:
-            g = torch.nn.functional.pad(g[..., 1:, :], [0, 0, 1, 0])
-        q, k = up_to_a_power_of_two(queries[index].to(wide)), up_to_a_power_of_two(keys[index].to(wide))
-        v = up_to_a_power_of_two(values[index].to(wide))
-        score, start, end = pairs_by_halves(q, k, up_to_a_power_of_two(g), offset)
-        out = torch.matmul(score, v) + torch.matmul(q * torch.exp(start), state)
-        parts.append(out[..., :size, :].to(query.dtype))
-        if index + 1 < len(queries) or before is not None:
-            kept = torch.exp(start[..., -1:, :]).mT
-            state = state * kept + torch.matmul((k * torch.exp(end)).mT, v)
+        q, k = in_blocks(queries[index].to(wide), size, 0.0), in_blocks(keys[index].to(wide), size, 0.0)
+        v, g = in_blocks(values[index].to(wide), size, 0.0), in_blocks(some_gates[index], size, 1.0)
+        score, start, end, whole = pairs_by_halves(q, k, g, offset, False)
+        inside, reads = torch.matmul(score, v).unbind(-3), (q * start).unbind(-3)
+        added, kept = torch.matmul((k * end).mT, v).unbind(-3), whole.mT.unbind(-3)
+        outs: list[Tensor] = []
+        for block in range(len(inside)):
+            outs.append(inside[block] + torch.matmul(reads[block], state))
+            state = state * kept[block] + added[block]
+        parts.append(torch.cat(outs, -2)[..., : queries[index].size(-2), :].to(query.dtype))
     return torch.cat(parts, -2), state
 
 
@@ -499,6 +503,50 @@ def feedback_chunks(
         end = c[..., -1:, :]
         sums = sums * torch.exp(end) + torch.matmul((u * torch.exp(end - c)).mT, out)
     return torch.cat(parts, -2).to(value.dtype), sums
+
+
+def feature_gated_feedback(reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor, chunk: int) -> Tensor:
+    """out[n] = value[n] + sum over m < n, f of weight[n, m, f] reading[n, f] direction[m, f] out[m]; gates: [N, F].
+
+    The weight is gates[m + 1, f] ... gates[n - 1, f].
+    """
+    return feature_gated_feedback_chunks(reading, direction, value, gates, None, chunk)[0]
+
+
+@accumulating
+def feature_gated_feedback_chunks(
+    reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor, state: Tensor | None, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`feature_gated_feedback` of positions after those that `state` sums up, and what sums up all of them: [F, E].
+
+    Inside a chunk, a power of two, a triangular system is solved. What needs no state is computed for four chunks at a
+    time.
+    """
+    wide = accumulator(value)
+    gates = gates.to(wide)
+    if state is None:  # the first gate has nothing to decay, and is not looked at
+        gates = torch.nn.functional.pad(gates[..., 1:, :], [0, 0, 1, 0], value=1.0)
+    sums = torch.matmul(direction[..., :0, :].mT.to(wide), value[..., :0, :].to(wide)) if state is None else state
+    size = block_size(value.size(-2), chunk)
+    # Split once: the gradient of a slice would be as long as the sequence, for every group.
+    readings, directions = torch.split(reading, 4 * size, -2), torch.split(direction, 4 * size, -2)
+    values, some_gates = torch.split(value, 4 * size, -2), torch.split(gates, 4 * size, -2)
+    parts: list[Tensor] = []
+    for index in range(len(values)):
+        w, u = in_blocks(readings[index].to(wide), size, 0.0), in_blocks(directions[index].to(wide), size, 0.0)
+        x, g = in_blocks(values[index].to(wide), size, 0.0), in_blocks(some_gates[index], size, 1.0)
+        inside, start, end, whole = pairs_by_halves(w, u, g, 1, True)
+        systems, own, reads = (-inside).unbind(-3), x.unbind(-3), (w * start).unbind(-3)
+        late, kept = (u * end).mT.unbind(-3), whole.mT.unbind(-3)
+        outs: list[Tensor] = []
+        for block in range(len(own)):
+            out = own[block] + torch.matmul(reads[block], sums)
+            if size > 1:
+                out = torch.linalg.solve_triangular(systems[block], out, upper=False, unitriangular=True)
+            outs.append(out)
+            sums = sums * kept[block] + torch.matmul(late[block], out)
+        parts.append(torch.cat(outs, -2)[..., : values[index].size(-2), :].to(value.dtype))
+    return torch.cat(parts, -2), sums
 
 
 def over_batch(value: Tensor, rank: int, other: Tensor, other_rank: int) -> Tensor:

@@ -136,17 +136,49 @@ def _columns(rows: ast.expr, count: int) -> ast.expr:
 
 
 @dataclass(frozen=True)
-class Transitions(Op):
-    """transitions(a, rows, columns): how much of what was added to some states at position m is read at position n.
+class Between(Op):
+    """How much of what was added at an earlier position is left at a later one.
 
-    Formula: `out[n, m] = rows[n] a[n - offset] ... a[m + 1] columns[m]` for m <= n - offset, else 0, with a matrix a
-    over the states. No plan holds one: sums over m are algorithms that never store it.
+    No plan holds one: sums over m are algorithms that never store it.
     """
 
     family: ClassVar[str] = "lowerings"
-    operands: ClassVar[tuple[str, ...]] = ("a", "rows", "columns")
     query: str
     key: str
+
+    def new_axes(self) -> tuple[str, ...]:
+        return (self.query, self.key)
+
+    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
+        raise AssertionError("no plan holds what stands between two positions")
+
+
+@dataclass(frozen=True)
+class Products(Between):
+    """products(a): how much of what was added at position m is left at position n, of which every step keeps a share.
+
+    Formula: `out[n, m] = a[m + 1] ... a[n]` for m <= n, else 0; of any sign, element by element. a[0] is not looked at.
+    """
+
+    operands: ClassVar[tuple[str, ...]] = ("a",)
+
+    def infer(self, *operands: Type) -> Type:
+        rest = tuple(axis for axis in operands[0].axes if axis != self.query)
+        return Type(Kind.REAL, (self.query, self.key, *rest), operands[0].batched)
+
+    def flops(self, result: Type, *operands: Type) -> Poly:
+        return result.volume()
+
+
+@dataclass(frozen=True)
+class Transitions(Between):
+    """transitions(a, rows, columns): how much of what was added to some states at position m is read at position n.
+
+    Formula: `out[n, m] = rows[n] a[n - offset] ... a[m + 1] columns[m]` for m <= n - offset, else 0, with a matrix a
+    over the states.
+    """
+
+    operands: ClassVar[tuple[str, ...]] = ("a", "rows", "columns")
     row: str
     column: str
     batch: tuple[str, ...]
@@ -155,14 +187,8 @@ class Transitions(Op):
     def infer(self, *operands: Type) -> Type:
         return Type(Kind.REAL, (self.query, self.key, *self.batch), any(o.batched for o in operands))
 
-    def new_axes(self) -> tuple[str, ...]:
-        return (self.query, self.key)
-
     def flops(self, result: Type, *operands: Type) -> Poly:
         return result.volume() * Poly.symbol(self.row) * Poly.symbol(self.row) * 2
-
-    def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
-        raise AssertionError("no plan holds transitions")
 
 
 @dataclass(frozen=True)

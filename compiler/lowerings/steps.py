@@ -17,6 +17,7 @@ from .kernels import (
     causal_chunks,
     decayed_chunks,
     feature_gated_chunks,
+    feature_gated_feedback_chunks,
     feedback_chunks,
     gated_chunks,
     gated_prefix_chunks,
@@ -292,7 +293,7 @@ def feature_gated_scan_from(
     if query.size(-2) > 1:
         return feature_gated_chunks(query, key, value, gates, before, is_new(state), offset, chunk)
     if not is_new(state):
-        before = before * torch.exp(gates.to(before.dtype)).mT
+        before = before * gates.to(before.dtype).mT
     after = with_outer_product(before, key, value)
     return read(query, after if offset == 0 else before), after
 
@@ -410,6 +411,19 @@ def causal_feedback_from(
 ) -> tuple[Tensor, Tensor]:
     """`causal_feedback` of a piece, and the next state, decayed up to the last position."""
     return feedback_chunks(reading, direction, value, gates, None if is_new(state) else state, chunk)
+
+
+@accumulating
+def feature_gated_feedback_from(
+    reading: Tensor, direction: Tensor, value: Tensor, gates: Tensor, state: Tensor, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`feature_gated_feedback` of a piece, and the next state, every feature decayed up to the last position."""
+    if value.size(-2) > 1:
+        return feature_gated_feedback_chunks(reading, direction, value, gates, None if is_new(state) else state, chunk)
+    sums, wide = sums_before(state, direction.size(-1), value.size(-1), value), accumulator(value)
+    out = value.to(wide) + torch.matmul(reading.to(wide), sums)
+    kept = sums if is_new(state) else sums * gates.to(wide).mT
+    return out.to(value.dtype), with_outer_product(kept, direction.to(wide), out)
 
 
 def linear_states_from(

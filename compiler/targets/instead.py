@@ -23,6 +23,7 @@ ALL_CHUNKS = {
         "would fix the number of levels: the same order of memory, and of time up to millions of positions"
     ),
     "causal_feedback": _STATES + ", and for a matrix of two times the features for each",
+    "feature_gated_feedback": _STATES + ", and for a matrix of two times the features for each",
     "linear_states": (
         "groups of positions composed on two levels and then by doubling, whatever the length, since a traced loop "
         "would fix the number of levels: the same order of memory, and of time up to millions of positions"

@@ -54,6 +54,21 @@ def test_what_overflows_is_not_the_same_for_all_inputs() -> None:
         ("sigmoid(x) + (1 - sigmoid(y)) * sigmoid(x)", Range(0.0, 2.0, True)),
         ("sum[D](x * x)", Range(0.0)),
         ("sum[D](x * y)", ANY),
+        ("tanh(x)^2", Range(0.0, 1.0)),
+        ("(tanh(x) + tanh(y))^4", Range(0.0, 16.0)),
+        ("x^2", Range(0.0)),
+        # a share of a sum
+        ("sigmoid(y) * x^2 / (1 + sigmoid(y) * sum[D](x^2))", Range(0.0, 1.0)),
+        ("1 - sigmoid(y) / (1 + sigmoid(y) * sum[D](x^2)) * x^2", Range(0.0, 1.0)),
+        ("abs(x) / (1 + (sum[D](abs(x)) + sigmoid(y)))", Range(0.0, 1.0)),
+        ("exp(x) / sum[D](exp(x))", Range(0.0, 1.0, True)),
+        ("sigmoid(y) * x^2 / (1 + sigmoid(x) * sum[D](x^2))", Range(0.0)),  # another factor
+        ("x^2 / (x + sum[D](x^2))", ANY),  # the rest may be negative
+        ("x / (1 + sum[D](abs(x)))", ANY),  # not what is summed
+        ("x^2 / (1 + sum[D](abs(x)))", Range(0.0)),
+        ("y * x^2 / (1 + y * sum[D](x^2))", ANY),
+        ("x^2 / (1 + sum[D](x^2))^2", Range(0.0)),  # divided twice: no share, though below 1
+        ("abs(x) / sum[D](abs(x))", Range(0.0)),  # the sum may be 0
         ("1 - sigmoid(x)", Range(0.0, 1.0, False, True)),  # of a large value the sigmoid rounds to 1
     ],
 )

@@ -51,6 +51,7 @@ KERNELS = (
     "transition_scan",
     "transition_feedback",
     "causal_feedback",
+    "feature_gated_feedback",
     "prefix_softmax",
     "banded_attention",
     "windowed_attention",
@@ -1085,6 +1086,64 @@ RECURRENCES = (
         "yield y = q @ W",
         "return y",
         ops=("causal_feedback", "gated_scan"),
+    ),
+    # Kimi Delta Attention: every feature of a key forgets by a gate of its own before the step reads; heads
+    recurrence(
+        "feature_gated_delta_rule",
+        "q[H, N, D], k[H, N, D], v[H, N, E], f[H, N, D], t[H, N]",
+        "state W[H, D, E] = 0",
+        "p = l2_normalize[D](k)",
+        "kept = sigmoid(f) * W",
+        "W = kept + sigmoid(t) * p * (v - p @ kept)",
+        "yield y = q @ W",
+        "return y",
+        ops=("feature_gated_feedback", "feature_gated_scan"),
+        result="[H, N, E]",
+    ),
+    # RWKV-7: what is taken off is read before the gates, along another direction than the values are added along
+    recurrence(
+        "diagonal_and_rank_one",
+        "r[N, D], k[N, D], w[N, D], c[N, D], a[N, D], v[N, E], W0[D, E]",
+        "state W[E, D] = W0^T",
+        "p = l2_normalize[D](c)",
+        "W = exp(-exp(w)) * W - (W @ p) * p * sigmoid(a) + v * k",
+        "yield y = W @ r",
+        "return y",
+        ops=("feature_gated_scan", "feature_gated_scan", "feature_gated_feedback", "feature_gated_scan"),
+    ),
+    # Longhorn: what a feature keeps is 1 less a share, which no logarithm says
+    recurrence(
+        "kept_by_shares",
+        "q[N, D], k[N, D], v[N, E], b[N]",
+        "e = sigmoid(b) / (1 + sigmoid(b) * sum[D](k^2))",
+        "scan N:",
+        "    state S[D, E] = 0",
+        "    S = (1 - e * k^2) * S + e * k * v",
+        "    yield y = q @ S",
+        "return y",
+        ops=("feature_gated_scan",),
+    ),
+    # coefficients of either sign under the delta rule
+    recurrence(
+        "signed_features_of_the_delta_rule",
+        "q[N, D], k[N, D], v[N, E], f[N, D], t[N]",
+        "state W[D, E] = 0",
+        "p = l2_normalize[D](k)",
+        "W = tanh(f) * W - sigmoid(t) * p * (p @ W - v)",
+        "yield y = q @ W",
+        "return y",
+        ops=("feature_gated_feedback", "feature_gated_scan"),
+    ),
+    # the gates after the update, which decay what the step adds too; what is read is the matrix before
+    recurrence(
+        "gates_after_the_update",
+        "q[N, D], k[N, D], v[N, E], f[N, D], t[N]",
+        "state W[D, E] = 0",
+        "p = l2_normalize[D](k)",
+        "yield y = q @ W",
+        "W = sigmoid(f) * (W + sigmoid(t) * p * (v - p @ W))",
+        "return y",
+        ops=("feature_gated_feedback", "feature_gated_scan"),
     ),
     # a sum of sums that leaks into the first: no feedback; heads
     recurrence(

@@ -126,6 +126,12 @@ LEFT = {
     "read before the update": (
         PLAIN.format(added="beta * k * (v - k @ S)", read="q @ kept"), "is read otherwise than by one sum"
     ),
+    "a gate for every feature under the delta rule": (
+        RULE.replace("g[H, N]", "f[H, N, D]").format(
+            kept="sigmoid(f) * S", added="beta * k * (v - k @ kept)", read="q @ S"
+        ),
+        "every feature has a gate of its own",
+    ),
     "another direction": (
         PLAIN.format(added="beta * k * (v - q @ S)", read="q @ S"), "along the direction"
     ),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from attngraph.compiler.lowerings import at_once, kernels, polynomials, transitions
+from attngraph.compiler.lowerings.halves import gate_values
 
 LENGTHS = [1, 2, 15, 16, 17, 64, 65, 130]
 _MORE = {k: v for k, v in {**vars(polynomials), **vars(transitions)}.items() if k not in vars(kernels)}
@@ -111,7 +112,7 @@ def test_feature_gated_scan(library: ModuleType, length: int, offset: int) -> No
             share = (query[..., n, :] * key[..., m, :] * torch.exp(level[..., n, :] - level[..., m, :])).sum(-1)
             row = row + share.unsqueeze(-1) * value[..., m, :]
         rows.append(row)
-    found = library.feature_gated_scan(query, key, value, gates, offset, CHUNK)
+    found = library.feature_gated_scan(query, key, value, torch.exp(gates), offset, CHUNK)
     torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-11, atol=1e-11)
 
 
@@ -298,7 +299,7 @@ def test_long_decays_neither_overflow_nor_underflow_to_nothing(library: ModuleTy
         library.gated_scan(query, key, value, gates, None, 0, False, 64),
         library.decayed_scan(query, key, value, torch.tensor(-0.5), 0, False, 64),
         library.gated_prefix(value, gates[:, None], 0, CHUNK),
-        library.feature_gated_scan(query, key, value, gates[:, None], 0, 64),
+        library.feature_gated_scan(query, key, value, torch.exp(gates[:, None]), 0, 64),
     ):
         torch.testing.assert_close(found[200:], torch.full((length - 200, 1), limit), rtol=1e-6, atol=0.0)
 
@@ -326,7 +327,9 @@ GATES = {  # logarithms of gates, [N]
 
 @BOTH
 @pytest.mark.parametrize("gates", GATES)
-@pytest.mark.parametrize("kernel", ["gated_scan", "gated_prefix", "feature_gated_scan", "causal_feedback"])
+@pytest.mark.parametrize(
+    "kernel", ["gated_scan", "gated_prefix", "feature_gated_scan", "causal_feedback", "feature_gated_feedback"]
+)
 def test_the_error_of_gates_does_not_grow_with_the_sequence(library: ModuleType, kernel: str, gates: str) -> None:
     """Single precision beside steps in double precision: a level of -40000 would leave no digit behind the point."""
     length, width = 2000, 3
@@ -343,13 +346,18 @@ def test_the_error_of_gates_does_not_grow_with_the_sequence(library: ModuleType,
     elif kernel == "feature_gated_scan":
         logarithms = torch.stack([logarithms, logarithms.clamp(min=-2.0), logarithms.flip(0)], -1)
         expected = _step_by_step(query, key, value, logarithms, False)
+    elif kernel == "feature_gated_feedback":
+        logarithms = torch.stack([logarithms, logarithms.clamp(min=-2.0), logarithms.flip(0)], -1)
+        expected = _step_by_step(query, key, value, logarithms, True)
     else:
         expected = _step_by_step(query, key, value, logarithms, kernel == "causal_feedback")
     operands = [x.float().requires_grad_() for x in (query, key, value, logarithms.float())]
     if kernel == "gated_scan":
         found = library.gated_scan(*operands, None, 0, False, 64)
     elif kernel == "feature_gated_scan":
-        found = library.feature_gated_scan(*operands, 0, 64)
+        found = library.feature_gated_scan(*operands[:3], gate_values(operands[3]), 0, 64)
+    elif kernel == "feature_gated_feedback":
+        found = library.feature_gated_feedback(*operands[:3], gate_values(operands[3]), 64)
     elif kernel == "gated_prefix":
         found = library.gated_prefix(*operands[2:], 0, CHUNK)
     else:
@@ -444,18 +452,20 @@ def test_shared_keys_and_values_are_not_copied(monkeypatch: pytest.MonkeyPatch) 
 
 @BOTH
 @pytest.mark.parametrize("length", [*LENGTHS, 257])
-@pytest.mark.parametrize("gated", [False, True])
-def test_causal_feedback(library: ModuleType, length: int, gated: bool) -> None:
+@pytest.mark.parametrize("gated", ["", "position", "feature"])
+def test_causal_feedback(library: ModuleType, length: int, gated: str) -> None:
     reading, direction = (_random(*shape, length, 4, seed=i) / 3 for i, shape in enumerate(((2, 1), (3,))))
     value = _random(2, 3, length, 5)
-    rate = -_random(3, length, seed=7).abs() * gated
-    found = library.causal_feedback(reading, direction, value, rate if gated else None, 64)
+    rate = -_random(3, length, 4 if gated == "feature" else 1, seed=7).abs() * bool(gated)
+    if gated == "feature":
+        found = library.feature_gated_feedback(reading, direction, value, torch.exp(rate), 64)
+    else:
+        found = library.causal_feedback(reading, direction, value, rate.squeeze(-1) if gated else None, 64)
     sums = torch.zeros(2, 3, 4, 5, dtype=torch.float64)
     rows = []
     for n in range(length):
         row = value[..., n, :] + (reading[..., n, :].unsqueeze(-1) * sums).sum(-2)
-        decay = torch.exp(rate[..., n]).unsqueeze(-1).unsqueeze(-1)
-        sums = decay * sums + direction[..., n, :].unsqueeze(-1) * row.unsqueeze(-2)
+        sums = torch.exp(rate[..., n, :]).unsqueeze(-1) * sums + direction[..., n, :].unsqueeze(-1) * row.unsqueeze(-2)
         rows.append(row)
     torch.testing.assert_close(found, torch.stack(rows, -2), rtol=1e-10, atol=1e-10)
 

@@ -16,9 +16,9 @@ Kernel = Callable[[dict[str, Tensor]], Tensor]
 
 def operands(length: int) -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(length)
-    shapes = {"q": (3,), "k": (3,), "v": (4,), "a": (2, 2), "r": (2,), "g": (), "e": (4,)}
+    shapes = {"q": (3,), "k": (3,), "v": (4,), "a": (2, 2), "r": (2,), "g": (), "e": (4,), "f": (3,)}
     drawn = {name: torch.randn(2, length, *shape, generator=random).double() / 3 for name, shape in shapes.items()}
-    return {**drawn, "g": -drawn["g"].abs(), "e": -drawn["e"].abs()}
+    return {**drawn, "g": -drawn["g"].abs(), "e": -drawn["e"].abs(), "f": -drawn["f"].abs()}
 
 
 KERNELS: dict[str, Kernel] = {
@@ -32,6 +32,10 @@ KERNELS: dict[str, Kernel] = {
     ),
     "linear_recurrence": lambda x: at_once.linear_recurrence(x["e"], x["v"], None, -2),
     "causal_feedback": lambda x: at_once.causal_feedback(x["q"], x["k"], x["v"], x["g"], 64),
+    "feature_gated_scan": lambda x: at_once.feature_gated_scan(x["q"], x["k"], x["v"], torch.exp(x["f"]), 0, 64),
+    "feature_gated_feedback": lambda x: at_once.feature_gated_feedback(
+        x["q"], x["k"], x["v"], torch.exp(x["f"]), 64
+    ),
     "linear_states": lambda x: at_once.linear_states(x["a"], x["v"].unsqueeze(-2) * x["r"].unsqueeze(-1), None, True),
     "transition_scan": lambda x: at_once.transition_scan(x["q"], x["k"], x["v"], x["a"], x["r"], x["r"], 0, 64),
     "transition_feedback": lambda x: at_once.transition_feedback(
