@@ -57,6 +57,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "sqrt": math.sqrt,
     "quotient": lambda a, b: a / b,
+    "digits": lambda number, base: _digits(number, base),  # no text spells it: see `in_digits`
 }
 
 MAX_EXPONENT = 64
@@ -271,7 +272,7 @@ class Poly:
             product: float | Fraction = coefficient
             for atom, power in monomial:
                 if isinstance(atom, Atom):
-                    value = _FUNCTIONS[atom.function](*(a.evaluate(sizes) for a in atom.arguments))
+                    value = _evaluate(atom, sizes)
                 else:
                     value = sizes[atom]
                 if power == 1:
@@ -324,6 +325,45 @@ class Poly:
                 product = product * factor**power
             total = total + product
         return total
+
+
+def in_digits(atom: Atom) -> Poly | None:
+    """`floor(log(x) / log(b))`, or the ceiling, by the number of digits of a size in base b; None where it is neither.
+
+    Of sizes this is exact, and of floating-point numbers it is not: log(1000) / log(10) is less than 3 there. b is a
+    whole number above 1, and x a size that is known to be one from 1 on.
+    """
+    if atom.function not in ("floor", "ceil") or len(atom.arguments[0].terms) != 1:
+        return None
+    [(monomial, coefficient)] = atom.arguments[0].terms.items()
+    if coefficient != 1 or sorted(power for _, power in monomial) != [-1, 1]:
+        return None
+    logarithms = {power: part for part, power in monomial if isinstance(part, Atom) and part.function == "log"}
+    if len(logarithms) < 2:
+        return None
+    size, base = (logarithms[power].arguments[0] for power in (1, -1))
+    number = base.as_number()
+    if not isinstance(number, int) or number < 2 or not size.is_integral():
+        return None
+    if NO_FACTS.at_least(size, Poly.constant(1)) is not Truth.YES:
+        return None
+    if atom.function == "floor":
+        return Poly.symbol(Atom("digits", size, base)) - 1
+    return Poly.symbol(Atom("digits", size - 1, base))
+
+
+def _digits(number: float, base: int) -> int:
+    count = 0
+    while number >= 1:
+        number, count = number // base, count + 1
+    return count
+
+
+def _evaluate(atom: Atom, sizes: Mapping[str, float]) -> float:
+    counted = in_digits(atom)
+    if counted is not None:
+        return counted.evaluate(sizes)
+    return _FUNCTIONS[atom.function](*(a.evaluate(sizes) for a in atom.arguments))
 
 
 def _concerns(atom: str, values: Mapping[str, Poly]) -> bool:

@@ -29,6 +29,7 @@ from .loops import Loops
 from .names import class_name, printable
 from .pieces import HELPER as GATHERED
 from .pieces import in_pieces, is_worth
+from .sizes import DIGITS
 from .step import by_positions, step
 
 
@@ -112,8 +113,7 @@ def emit(
     for method in methods:
         if method is not None:
             body += ["", *function(method, 4)]
-    if any(f"{HELPER}(" in line for line in body):
-        called = {HELPER: None} | called
+    called = {name: None for name in (HELPER, DIGITS) if any(f"{name}(" in line for line in body)} | called
     helpers = with_callees(called | called_later, library)
     head = docstring(f"{formula.name}: a PyTorch module generated from its formula by attngraph.", 0)
     carried = "\n".join(library[helper] for helper in helpers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,11 +11,13 @@ from functools import reduce
 from math import lcm
 
 from .. import pyast
-from ..sizes import ONE, Atom, Monomial, Number, Poly, multiply_monomials
+from ..sizes import ONE, Atom, Monomial, Number, Poly, in_digits, multiply_monomials
 
 Reference = Callable[[str], ast.expr]  # a name of an axis or constant -> the expression that holds it
 
 _ROUNDED = frozenset({"floor", "ceil", "max", "min"})
+DIGITS = "digits"
+"""The function of `lowerings` that counts digits of a size."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def is_rational(size: Poly) -> bool:
 
 def number(size: Poly, reference: Reference) -> ast.expr:
     """An expression for a size: an int where the size is a polynomial over integers, else a float."""
+    size = _counted(size)
     if not size.terms:
         return ast.Constant(0)
     terms: list[tuple[Monomial, Number]] = list(size.terms.items())
@@ -74,6 +78,19 @@ def number(size: Poly, reference: Reference) -> ast.expr:
             total = pyast.binary("-" if coefficient < 0 else "+", total, term)
     assert total is not None
     return total
+
+
+def _counted(size: Poly) -> Poly:
+    """The size with digits of sizes in place of rounded logarithms."""
+    atoms = {atom for monomial in size.terms for atom, power in monomial if power > 0 and isinstance(atom, Atom)}
+    counts: dict[str, Poly] = {atom: count for atom in atoms if (count := in_digits(atom)) is not None}
+    if not counts:
+        return size
+    terms = []
+    for monomial, coefficient in size.terms.items():
+        factors = (counts[a] ** power if a in counts else Poly({((a, power),): 1}) for a, power in monomial)
+        terms.append(reduce(operator.mul, factors, Poly({ONE: coefficient})))
+    return Poly.total(terms)
 
 
 def _term(monomial: Monomial, coefficient: int | Fraction, reference: Reference) -> ast.expr:
@@ -105,6 +122,10 @@ def _atom(atom: str, reference: Reference) -> ast.expr:
             return pyast.binary("//", number(numerator, reference), divisor)
         return pyast.negative(pyast.binary("//", number(-numerator, reference), divisor))
     values = [number(argument, reference) for argument in arguments]
+    if atom.function == DIGITS:
+        return pyast.call(DIGITS, *values)
+    if atom.function == "sqrt" and all(coefficient > 0 for coefficient in arguments[0].terms.values()):
+        return pyast.binary("**", values[0], 0.5)  # what torch.export can trace
     if atom.function == "quotient":
         return pyast.binary("/", *values)
     if atom.function in ("max", "min"):

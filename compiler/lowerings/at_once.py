@@ -670,3 +670,33 @@ def windowed_attention(query: Tensor, key: Tensor, value: Tensor, window: int, s
 def vectors_times_rows(vectors: Tensor, rows: Tensor, axes: str) -> Tensor:
     """vectors[h, d] rows[..., h, m, d] summed over d: a trace does not ask how the rows lie in memory."""
     return torch.einsum(axes, vectors, rows)
+
+
+def digits(number: int, base: int) -> int:
+    """One for every power of the base that the number reaches: a sum of sizes, which a trace keeps as a size.
+
+    In base 2 a term counts two digits: a number below 4 has as many digits as it is, but 2 at most.
+    """
+    terms, most = (base * base, 2) if base == 2 else (base, 1)
+    count, power = torch.sym_min(number, most), terms
+    while power < 2**62:
+        count = count + torch.sym_min(number // power, most)
+        power *= terms
+    return count
+
+
+def slid(
+    rows: Tensor, kernel: Tensor, rank: int, groups: int, stride: int, dilation: int, same: bool, transposed: bool
+) -> Tensor:
+    """Where the width of the kernel is a size, rows are padded before, by as much as the kernel takes away: the places
+    that there were are left, be the width even or odd, which a trace would have to ask.
+    """
+    taps = kernel.shape[-rank:]
+    padding: list[int] = [0] * rank
+    if same and all(isinstance(size, int) and size % 2 == 1 for size in taps):
+        padding = [dilation * (size // 2) for size in taps]
+    elif same:
+        before = [(dilation * (size // 2), dilation * (size - 1)) for size in reversed(taps)]
+        rows = torch.nn.functional.pad(rows, [side for left, both in before for side in (left, both - left)])
+    steps, spread, nothing = [stride] * rank, [dilation] * rank, [0] * rank
+    return torch.convolution(rows, kernel, None, steps, padding, spread, transposed, nothing, groups)

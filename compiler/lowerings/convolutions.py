@@ -6,6 +6,21 @@ import torch
 from torch import Tensor
 
 
+def slid(
+    rows: Tensor, kernel: Tensor, rank: int, groups: int, stride: int, dilation: int, same: bool, transposed: bool
+) -> Tensor:
+    """`convolution` of rows[batch, channels, places] and one kernel: [channels, inner, taps] as torch wants them."""
+    padding = [dilation * (size // 2) if same else 0 for size in kernel.shape[-rank:]]
+    nothing: list[int] = [0] * rank
+    value = torch.convolution(
+        rows, kernel, None, [stride] * rank, padding, [dilation] * rank, transposed, nothing, groups
+    )
+    for dim in range(rank):
+        if same and kernel.size(dim - rank) % 2 == 0:  # an even kernel has one place more
+            value = value.narrow(dim - rank, 0, rows.size(dim - rank))
+    return value
+
+
 def convolution(
     x: Tensor, kernel: Tensor, rank: int, groups: int, stride: int, dilation: int, same: bool, transposed: bool
 ) -> Tensor:
@@ -31,15 +46,8 @@ def convolution(
         kernel = kernel.expand(leading + matrices).reshape([entries * matrices[0], matrices[1]] + taps)
     if transposed:  # torch wants the channels of x first
         kernel = kernel.reshape([entries * groups, -1, matrices[1]] + taps).transpose(1, 2).flatten(0, 1)
-    padding = [dilation * (size // 2) if same else 0 for size in kernel.shape[-rank:]]
-    nothing: list[int] = [0] * rank
     kernel = kernel.to(rows.dtype)  # autocast knows no convolution of any rank
-    value = torch.convolution(
-        rows, kernel, None, [stride] * rank, padding, [dilation] * rank, transposed, nothing, entries * groups
-    )
-    for dim in range(rank):
-        if same and kernel.size(dim - rank) % 2 == 0:  # an even kernel has one place more
-            value = value.narrow(dim - rank, 0, places[dim])
+    value = slid(rows, kernel, rank, entries * groups, stride, dilation, same, transposed)
     return value.reshape(leading + [value.size(1) // entries] + list(value.shape[-rank:]))
 
 

@@ -24,6 +24,7 @@ _FILES = (
     "transitions.py",
     "complexes.py",
     "lookups.py",
+    "logarithms.py",
 )
 _AT_ONCE = "at_once.py"
 

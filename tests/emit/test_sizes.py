@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -16,17 +17,18 @@ import attngraph
 from attngraph.compiler import pyast
 from attngraph.compiler.emit.settle import plan_sizes
 from attngraph.compiler.emit.sizes import number, over_common_denominator, whole
-from attngraph.compiler.sizes import Poly
+from attngraph.compiler.lowerings import at_once, logarithms
+from attngraph.compiler.sizes import Poly, in_digits
 
 from .formulas import GROUPED, ROTATED, WINDOW, typed
 
 N, M, W = (Poly.symbol(name) for name in ("N", "M", "W"))
 
 
-def value(code: ast.expr, sizes: dict[str, int]) -> float:
+def value(code: ast.expr, sizes: dict[str, int], digits: Callable[[int, int], int] = logarithms.digits) -> float:
     # the code is made of names, numbers and operators by the function under test
     expression = compile(ast.fix_missing_locations(ast.Expression(code)), "<size>", "eval")
-    return float(eval(expression, {"math": math, "max": max, "min": min}, sizes))  # noqa: S307
+    return float(eval(expression, {"math": math, "max": max, "min": min, "digits": digits}, sizes))  # noqa: S307
 
 
 atoms = st.sampled_from([N, M, W, Poly.constant(2), Poly.constant(Fraction(3, 7)), Poly.constant(-5)])
@@ -67,13 +69,52 @@ def test_expressions_mean_the_size(size: Poly, n: int, m: int, w: int) -> None:
         (N * N - M + 1, "N * N + 1 - M"),
         (Poly.constant(Fraction("0.1")), "0.1"),
         (Poly.function("ceil", N / W), "-(-N // W)"),
-        (Poly.function("sqrt", N), "math.sqrt(N)"),
+        (Poly.function("sqrt", N), "N ** 0.5"),
         (-N, "-N"),
         (Poly.constant(0), "0"),
     ],
 )
 def test_expressions_read_well(size: Poly, text: str) -> None:
     assert ast.unparse(number(size, pyast.name)) == text
+
+
+LOG = "log"
+TEN = Poly.constant(10)
+
+
+def logarithm(rounded: str, size: Poly, base: Poly) -> Poly:
+    return Poly.function(rounded, Poly.function(LOG, size) / Poly.function(LOG, base))
+
+
+@pytest.mark.parametrize("base", [2, 3, 10])
+def test_rounded_logarithms_of_sizes_are_exact(base: int) -> None:
+    """Where floating-point numbers are not, as of 1000 in base 10: at every power and next to it, by both functions."""
+    lengths = sorted({n for k in range(40) for n in (base**k - 1, base**k, base**k + 1) if 1 <= n < 2**62})
+    below, above = (logarithm(rounded, N, Poly.constant(base)) for rounded in ("floor", "ceil"))
+    codes = [number(size, pyast.name) for size in (below, above)]
+    for n in lengths:
+        down = next(k for k in range(64) if base ** (k + 1) > n)
+        up = next(k for k in range(64) if base**k >= n)
+        assert [below.evaluate({"N": n}), above.evaluate({"N": n})] == [down, up]
+        for digits in (logarithms.digits, at_once.digits):
+            assert [value(code, {"N": n}, digits) for code in codes] == [down, up]
+
+
+def test_only_logarithms_that_count_digits_are_counted() -> None:
+    declined = [
+        logarithm("floor", N, Poly.constant(Fraction(5, 2))),  # no whole base
+        logarithm("floor", N, M),
+        logarithm("floor", N, Poly.constant(1) / 2),
+        logarithm("floor", N - 3, TEN),  # may be no number from 1 on
+        logarithm("floor", N / 2, TEN),
+        Poly.function("floor", 2 * Poly.function(LOG, N) / Poly.function(LOG, TEN)),
+        Poly.function("floor", Poly.function(LOG, N)),
+        Poly.function("floor", Poly.function("sqrt", N) / Poly.function(LOG, TEN)),
+    ]
+    atoms = [next(iter(size.terms))[0][0] for size in declined]
+    assert [in_digits(atom) for atom in atoms] == [None] * len(atoms)  # type: ignore[arg-type]
+    sum_of_both = 3 * logarithm("floor", N * M + 1, TEN) * W + 4
+    assert ast.unparse(number(sum_of_both, pyast.name)) == "3 * W * digits(M * N + 1, 10) + 4 - 3 * W"
 
 
 def test_where_sizes_come_from() -> None:

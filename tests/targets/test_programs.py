@@ -91,15 +91,21 @@ def test_aoti_goes_through_a_sequence_of_any_length() -> None:
 KERNELS = """attention kernels(x[C, N], kernel[C, W]) -> [C, N]:
     return conv[N, W](x, kernel)
 """
+KERNELS_OF_IMAGES = """attention kernels(x[C, Y, X], kernel[C, Ky, Kx]) -> [C, Y, X]:
+    return conv[Y, X, Ky, Kx](x, kernel, dilation=2)
+"""
 
 
-@pytest.mark.slow
-def test_aoti_pads_and_groups_by_the_sizes_that_it_is_called_with() -> None:
-    """A kernel for each sample and channel, as wide as the call says."""
-    made, eager = (compiled(KERNELS, target=target, dtype=torch.float64) for target in ("aoti", "eager"))
+@pytest.mark.parametrize("text", [KERNELS, KERNELS_OF_IMAGES], ids=["sequence", "image"])
+@pytest.mark.parametrize("target", ["export", pytest.param("aoti", marks=pytest.mark.slow)])
+def test_programs_pad_and_group_by_the_sizes_that_they_are_called_with(text: str, target: str) -> None:
+    """A kernel for each sample and channel, as wide as the call says, even or odd."""
+    made, eager = (compiled(text, target=name, dtype=torch.float64) for name in (target, "eager"))
+    rank = 1 if text is KERNELS else 2
     with torch.no_grad():
-        for batch, channels, width in ((2, 3, 5), (4, 2, 3), (1, 1, 1)):
-            x, kernel = (torch.randn(batch, channels, n, dtype=torch.float64) for n in (11, width))
+        for batch, channels, *widths in ((2, 3, 5, 3), (4, 2, 3, 4), (2, 2, 2, 5), (1, 1, 1, 1)):
+            x = torch.randn(batch, channels, *(11, 13)[:rank], dtype=torch.float64)
+            kernel = torch.randn(batch, channels, *widths[:rank], dtype=torch.float64)
             torch.testing.assert_close(made(x, kernel), eager(x, kernel))
 
 

@@ -99,6 +99,34 @@ def test_torch_compile_compiles_once_for_all_lengths(text: str) -> None:
     assert counter.frame_count == 1
 
 
+LEVELS = """attention levels(x[N, D]) -> [L, D]:
+    where L = {}
+    return sum[N](where(pos(L) * pos(L) < pos(N), x, 0))
+"""
+COUNTS = {
+    "logarithm": "floor(log(N) / log(2)) + 1",
+    "its ceiling": "1 + 2 * ceil(log(N + 1) / log(10))",
+    "root": "floor(sqrt(N)) + 2",
+}
+
+
+@pytest.mark.parametrize("target", ["export", "onnx", "torchscript", "inductor"])
+@pytest.mark.parametrize("size", COUNTS.values(), ids=list(COUNTS))
+def test_sizes_that_grow_slower_than_the_length(size: str, target: str) -> None:
+    """A trace keeps them as sizes, next to the powers where they change too, and compiles once."""
+    text = LEVELS.format(size)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("eager")
+    eager, made = compiled(text), compiled(text, target="eager" if target == "inductor" else target)
+    if target == "inductor":
+        traced = compiled(text, target=target).get_submodule("_orig_mod")
+        made = torch.compile(traced, fullgraph=True, dynamic=True, backend=counter)  # type: ignore[assignment]
+    for n in (13, 2, 3, 4, 8, 9, 10, 16, 99, 100, 101, 1000):
+        x = torch.randn(2, n, 3)
+        torch.testing.assert_close(made(x), eager(x), rtol=1e-4, atol=1e-5)
+    assert counter.frame_count == int(target == "inductor")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [LINEAR, ROTATED], ids=["linear_attention", "rotated"])
 def test_inductor(text: str) -> None:
