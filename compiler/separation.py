@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from .facts.ranges import Range
 from .graph import Builder, Node
 from .levels import earlier, exponent, is_running_maximum, total
-from .ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
-from .ops.functions import Abs, Cos, Exp, Log, Relu, Sin
+from .ops.arithmetic import Add, Divide, IntegerPower, Multiply, Negative, Subtract
+from .ops.functions import Abs, Cos, Exp, Log, Relu, Sin, Square
 from .ops.layout import Broadcast, Rename
 from .ops.leaves import Literal, Size
 from .ops.logic import Equal, Where
@@ -39,6 +39,8 @@ REASONS = {
     "distribution": "a product with a sum is the sum of the products",
     "exponential of a sum": "exp(a + b) = exp(a) * exp(b)",
     "cosine of a sum": "cos(a + b) = cos(a)*cos(b) - sin(a)*sin(b)",
+    "cosine of a magnitude": "cosine is even, so the sign of what it is taken of does not count",
+    "power of a magnitude": "an even power has no sign",
     "sine of a sum": "sin(a + b) = sin(a)*cos(b) + cos(a)*sin(b)",
     "mask under an exponential": "exp(where(c, x, -inf)) is where(c, exp(x), 0)",
     "exponential of a logarithm": "exp(log(a) + b) = a * exp(b), where a is not negative",
@@ -74,8 +76,10 @@ def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) ->
                 or _function_of_a_sum(node, builder)
                 or _exp_beside_a_decay(node, builder)
             )
+        case Square() | IntegerPower():
+            return _power_of_a_magnitude(node, builder)
         case Cos() | Sin():
-            return _function_of_a_sum(node, builder)
+            return _cosine_of_a_magnitude(node, builder) or _function_of_a_sum(node, builder)
         case Where():
             return _below_a_maximum(node, builder) or _mask(node, builder)
     return None
@@ -301,6 +305,34 @@ def _function_of_a_sum(node: Node, builder: Builder) -> Apart | None:
     return Apart(make(Add(), mixed, other), "sine of a sum")
 
 
+def _power_of_a_magnitude(node: Node, builder: Builder) -> Apart | None:
+    """abs(x)^2 = x^2, and all even powers."""
+    even = isinstance(node.op, Square) or (isinstance(node.op, IntegerPower) and node.op.exponent % 2 == 0)
+    signed = _signed(node.inputs[0], builder) if even else None
+    return None if signed is None else Apart(builder.make(node.op, signed), "power of a magnitude")
+
+
+def _cosine_of_a_magnitude(node: Node, builder: Builder) -> Apart | None:
+    """cos(c * abs(x)) = cos(c * x)."""
+    [angle] = node.inputs
+    signed = _signed(angle, builder) if isinstance(node.op, Cos) else None
+    return None if signed is None else Apart(builder.make(Cos(), signed), "cosine of a magnitude")
+
+
+def _signed(node: Node, builder: Builder) -> Node | None:
+    """c * x, where the node is c * abs(x)."""
+    match node.op:
+        case Abs():
+            return node.inputs[0] if node.type.kind is node.inputs[0].type.kind else None
+        case Negative() | Multiply() | Divide():
+            for index, operand in enumerate(node.inputs[: 1 if isinstance(node.op, Divide) else 2]):
+                inner = _signed(operand, builder)
+                if inner is not None:
+                    operands = (inner if place == index else other for place, other in enumerate(node.inputs))
+                    return builder.make(node.op, *operands)
+    return None
+
+
 def _is_difference(node: Node) -> bool:
     """Whether this is one value at two positions, subtracted, up to a scale."""
     while isinstance(node.op, Multiply | Divide | Negative):
@@ -322,8 +354,15 @@ def _split(node: Node, builder: Builder) -> tuple[Node, Node] | None:
     match node.op:
         case Add() | Subtract():
             left, right = node.inputs
+            minus = isinstance(node.op, Subtract)
             if len(left.axes) < len(node.axes) and len(right.axes) < len(node.axes):
-                return left, builder.make(Negative(), right) if isinstance(node.op, Subtract) else right
+                return left, builder.make(Negative(), right) if minus else right
+            for wide, other in ((left, right), (right, left)):  # a + (b + c) = (a + b) + c
+                parts = _split(wide, builder) if not other.axes and set(wide.axes) == set(node.axes) else None
+                if parts is not None:
+                    operands = (parts[0], other) if wide is left else (other, parts[0])
+                    rest = builder.make(Negative(), parts[1]) if minus and wide is right else parts[1]
+                    return builder.make(node.op, *operands), rest
             return None
         case Negative():
             parts = _split(node.inputs[0], builder)

@@ -24,9 +24,9 @@ from ..ops.functions import Abs, Erf, Sign, Sin, Softsign, Sqrt, Square, Tanh
 from ..ops.layout import Broadcast, Convert, Merge, Rename, Reorder, Split
 from ..ops.leaves import Input, Literal, Position
 from ..ops.logic import And, Not, Where
-from ..ops.normalisations import LogSoftmax, Softmax
+from ..ops.normalisations import L1Normalize, L2Normalize, LogSoftmax, Softmax
 from ..ops.ordering import Top
-from ..ops.reductions import Any, LogSumExp, Max, Mean, Min, Product, Sum
+from ..ops.reductions import Any, LogSumExp, Max, Mean, Min, Norm, Product, Sum
 from ..ops.segments import SegmentSoftmax, SegmentSum
 from ..ops.selection import Concat, Pad, Shift, Slice, Take, Windows
 from ..scan import Argument, Part, Scan, deep
@@ -76,6 +76,7 @@ MINUS_INFINITY = Range(-INF, -INF)
 #: what a reduction does not read
 NEUTRAL: Mapping[type[Op], Range] = {
     Sum: ZERO_RANGE,
+    Norm: ZERO_RANGE,
     Any: ZERO_RANGE,
     Product: Range(1.0, 1.0),
     Max: MINUS_INFINITY,
@@ -239,6 +240,8 @@ class Dependence:
                     for order, known in self.outside[inputs[0]].items()
                     if op.source not in map(axis_of, order.axes) or part in order.axes
                 }
+            case L1Normalize() | L2Normalize():  # 0 divided by a length that is not
+                return dict.fromkeys(self.support(inputs[0]), ZERO_RANGE)
             case Abs() | Erf() | Sign() | Sin() | Softsign() | Sqrt() | Square() | Tanh():  # 0 at 0
                 return dict.fromkeys(self.support(inputs[0]), ZERO_RANGE)
         if not op.elementwise:
@@ -345,10 +348,12 @@ class Dependence:
             return self._reduce(node, merged, op.axes, self.support(inputs[0]) | self.support(inputs[1]))
         if isinstance(op, Mean):
             return self._reduce(node, merged, op.axes)
-        if isinstance(op, Sum | Any | Product | Max | Min | LogSumExp):
+        if isinstance(op, Sum | Norm | Any | Product | Max | Min | LogSumExp):
             return self._reduce(node, merged, op.axes, self._blank(inputs[0], NEUTRAL[type(op)]))
         if isinstance(op, Softmax):
             return merged | self._reduce(node, merged, op.axes, self.support(node))
+        if isinstance(op, L1Normalize | L2Normalize):
+            return merged | self._reduce(node, merged, op.axes, self.support(inputs[0]))
         if isinstance(op, LogSoftmax):
             return merged | self._reduce(node, merged, op.axes, self._blank(node))
         if isinstance(op, SegmentSoftmax):

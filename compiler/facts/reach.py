@@ -21,8 +21,8 @@ from ..ops.functions import Abs, Relu, Square
 from ..ops.layout import Broadcast, Convert, Rename, Reorder
 from ..ops.leaves import Input, Literal
 from ..ops.logic import And, Where
-from ..ops.normalisations import Softmax
-from ..ops.reductions import LogSumExp, Max, Mean, Sum
+from ..ops.normalisations import L1Normalize, L2Normalize, Softmax
+from ..ops.reductions import LogSumExp, Max, Mean, Norm, Sum
 from ..ops.selection import Pad, Shift, Slice, Windows
 from ..report import Reached
 from ..sizes import Poly
@@ -101,6 +101,8 @@ class _Analysis:
                 return _meet(self.support[inputs[0]], self.support[inputs[1]])
             case Divide() | Reorder() | Negative() | Abs() | Relu() | Square() | Convert():
                 return self.support[inputs[0]]
+            case L1Normalize() | L2Normalize():
+                return self.support[inputs[0]]
             case IntegerPower(exponent) if exponent > 0:
                 return self.support[inputs[0]]
             case Rename(source, target):
@@ -134,11 +136,11 @@ class _Analysis:
                 return {(target if own == source else own): lag for own, lag in paths.items()}
             case Contraction(axes):
                 return self._reduced(node, paths, axes, _meet(self.support[inputs[0]], self.support[inputs[1]]))
-            case Sum(axes) | Mean(axes):
+            case Sum(axes) | Mean(axes) | Norm(axes):
                 return self._reduced(node, paths, axes, self.support[inputs[0]])
             case Max(axes) | LogSumExp(axes):
                 return self._reduced(node, paths, axes, self.blank.get(inputs[0], {}))
-            case Softmax():
+            case Softmax() | L1Normalize() | L2Normalize():
                 return _join(paths, self._reduced(node, paths, op.axes, self.support[node]))
             case Cumulative(axis):
                 return _moved(paths, axis, axis, Lag(-math.inf, 0))

@@ -61,6 +61,7 @@ MECHANISMS = (
             *((f"b = a * ({mask})", "(b @ v) / sum[M](b)") for mask in AT_OR_BEFORE),
             *((f"b = where(not ({mask}), 0, a)", "sum[M](b / sum[M](b) * v)") for mask in AT_OR_BEFORE),
             ("b = exp(where(lag >= 0, log(a), -inf))", "(b @ v) / sum[M](b)"),
+            ("b = where(lag >= 0, a, 0)", "l1_normalize[M](b) @ v"),
         ),
         "causal scan",
     ),
@@ -155,6 +156,7 @@ MECHANISMS = (
         "powers of scores", PLAIN, ("sequence N, M", "s = q @ k^T / sqrt(D)"),
         (
             *_each("s^2 @ v", "square(s) @ v", "(s * s) @ v", "(s^2 @ v) / sum[M](s^2)"),
+            *_each("abs(s)^2 @ v", "square(-abs(s) / 2) @ v"),
             ("a = 1 + s + s^2 / 2", "(a / sum[M](a)) @ v"),
             ("a = (1 + s)^2", "(a / sum[M](a)) @ v"),
         ),
@@ -191,6 +193,10 @@ MECHANISMS = (
         "cosFormer", PLAIN, ("sequence N, M", "t = pi / 2 / max(N, M)", "r = relu(q) @ relu(k)^T"),
         (
             ("a = r * cos(t * (pos(N) - pos(M)))", "(a @ v) / max(sum[M](a), 1e-6)"),
+            ("a = r * cos(t * abs(pos(M) - pos(N)))", "(a / max(sum[M](a), 1e-6)) @ v"),
+            ("a = r * cos(-abs(t * (pos(M) - pos(N))))", "(a / max(sum[M](a), 1e-6)) @ v"),
+            ("a = r * sin(pi / 2 - t * (pos(N) - pos(M)))", "(a / max(sum[M](a), 1e-6)) @ v"),
+            ("a = r * cos(1 - (2 - t * pos(N)) + (1 - t * pos(M)))", "(a / max(sum[M](a), 1e-6)) @ v"),
             ("a = r * cos(t * pos(N) - t * pos(M))", "(a / max(sum[M](a), 1e-6)) @ v"),
             ("a = r * (cos(t * pos(N)) * cos(t * pos(M)) + sin(t * pos(N)) * sin(t * pos(M)))",
              "(a / max(sum[M](a), 1e-6)) @ v"),

@@ -34,6 +34,10 @@ QUADRATIC = [
     ]),
     ("exp", PLAIN, ["return exp(-sum[D]((q - k)^2)) @ v"]),
     ("exp", PLAIN, ["a = exp(-square(q @ k^T))", "return a @ v / sum[M](a)"]),
+    ("abs", PLAIN, ["return abs(q @ k^T)^3 @ v"]),
+    ("abs", PLAIN, ["return square(1 + abs(q @ k^T)) @ v"]),
+    ("abs", "q[N, D], k[M, D], v[M, E], u[N], w[M]", ["return sin(abs(u - w)) @ v"]),
+    ("abs", "q[N, D], k[M, D], v[M, E], u[N], w[M]", ["return cos(abs(u - w) + 1) @ v"]),
     ("^", PLAIN, ["return (q @ k^T)^9 @ v"]),
     ("tanh", PLAIN, ["return square(relu(q) @ k^T + tanh(q @ k^T)) @ v"]),
 ]  # fmt: skip
