@@ -132,9 +132,11 @@ def _gated_prefix(node: Node, operands: list[Node], builder: Builder) -> Node:
     return _sum(builder, make(Multiply(), make(Where(), seen, weight, make(Literal(0.0))), value), (op.key,))
 
 
-def _attention(builder: Builder, scores: Node, seen: Node | None, value: Node, key: str) -> Node:
-    masks = () if seen is None else (seen,)
-    weights = builder.make(Softmax((key,), given=("mask",) * len(masks)), scores, *masks)
+def _attention(
+    builder: Builder, scores: Node, seen: Node | None, value: Node, key: str, sink: Node | None = None
+) -> Node:
+    given = {name: node for name, node in (("mask", seen), ("sink", sink)) if node is not None}
+    weights = builder.make(Softmax((key,), given=tuple(given)), scores, *given.values())
     return _sum(builder, builder.make(Multiply(), weights, value), (key,))
 
 
@@ -154,9 +156,12 @@ def _fused_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
     if op.scaled:
         scores = make(Divide(), scores, make(Sqrt(), make(Size(Poly.symbol(op.inner)))))
     seen: list[Node] = []
+    sink: Node | None = None
     for name, operand in zip(op.given, operands[3:], strict=True):
         if name == "mask":
             seen.append(operand)
+        elif name == "sink":
+            sink = operand
         elif _is_masked(operand):
             seen.append(operand.inputs[0])
             scores = make(Add(), scores, operand.inputs[1])
@@ -167,7 +172,7 @@ def _fused_softmax(node: Node, operands: list[Node], builder: Builder) -> Node:
     mask = seen[0] if seen else None
     for other in seen[1:]:
         mask = other if mask is None else make(And(), mask, other)
-    return _attention(builder, scores, mask, value, op.key)
+    return _attention(builder, scores, mask, value, op.key, sink)
 
 
 def _is_masked(bias: Node) -> bool:

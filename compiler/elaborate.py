@@ -628,7 +628,7 @@ class _Elaborator:
             contracted = self._contraction(op, nodes[0], call.span) or self._full_convolution(op, nodes[0], call.span)
             if contracted is not None:
                 return contracted
-        if isinstance(op, Softmax) and not given:
+        if isinstance(op, Softmax) and "mask" not in given:
             masked = mask_of(nodes[0])
             if masked is not None:
                 scores, axes = nodes[0], nodes[0].axes
@@ -641,8 +641,8 @@ class _Elaborator:
                     mask = shown if mask is None else self.make(logic.And(), both, call.arguments[0].span)
                     masked = mask_of(scores)
                 assert mask is not None
-                op, nodes = Softmax(op.axes, given=("mask",)), (scores, mask)
-                places = (call.arguments[0].span, call.arguments[0].span)
+                op, nodes = Softmax(op.axes, given=("mask", *given)), (scores, mask, *nodes[1:])
+                places = (places[0], places[0], *places[1:])
                 made = self.make(op, nodes, call.span, places)
                 if made is None or made.axes == axes:
                     return made

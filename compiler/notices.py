@@ -10,15 +10,17 @@ from ..grammar.source import Span
 from .facts.dependence import Dependence
 from .facts.gradients import unreached
 from .facts.hazards import HALF, Found, Hazard, hazards
+from .facts.ranges import ranges
 from .facts.ratios import EXPONENT
 from .facts.samples import BATCH, length_used, names_batch
 from .formula import Formula
 from .graph import Node
 from .ops.arithmetic import IntegerPower, Power
 from .ops.cumulative import CumulativeProduct
-from .ops.functions import Acos, Asin, Tan
+from .ops.functions import Acos, Asin, Exp, Tan
 from .ops.reductions import Product
 from .scan import Argument
+from .separation import separate
 from .softmaxes import recognised
 from .types import Kind
 
@@ -44,11 +46,20 @@ def _stands(span: Span, start: int, end: int) -> bool:
 # -- numbers -----------------------------------------------------------------------------------------
 
 
+def _in_a_softmax(formula: Formula, found: Found) -> bool:
+    """Whether a value that a softmax takes the place of is computed inside it, with the largest score subtracted."""
+    if found.hazard is Hazard.EMPTY:
+        return True
+    if found.hazard is not Hazard.OVERFLOW or not isinstance(found.node.op, Exp):
+        return False
+    return separate(found.node, formula.builder, lambda node: ranges((node,), formula.constants)[node]) is None
+
+
 def _numbers(formula: Formula) -> Iterator[Diagnostic]:
     judged = hazards(formula)
-    if any(each.hazard is Hazard.EMPTY for each in judged):  # not where it is computed as a softmax with a mask
+    if any(each.hazard in (Hazard.EMPTY, Hazard.OVERFLOW) for each in judged):
         gone = set(formula.graph) - set(recognised(formula, formula.graph).graph)
-        judged = tuple(each for each in judged if each.hazard is not Hazard.EMPTY or each.node not in gone)
+        judged = tuple(each for each in judged if each.node not in gone or not _in_a_softmax(formula, each))
     for found in judged:
         if found.given:
             continue

@@ -270,6 +270,8 @@ def _without_shift(node: Node, builder: Builder) -> Apart | None:
     """The softmax of scores without the summands that are the same for all of its axes."""
     op, scores = node.op, node.inputs[0]
     assert isinstance(op, Softmax)
+    if "sink" in op.given:
+        return None  # it does not change along
     parts = _split(scores, builder)
     for kept, shift in (parts, parts[::-1]) if parts is not None else ():
         if set(op.axes) <= set(kept.axes) and not set(op.axes) & set(shift.axes):

@@ -13,13 +13,13 @@ from .formula import Formula
 from .graph import Builder, Graph, Node, topological
 from .ops.arithmetic import Add, Divide, Subtract
 from .ops.base import Leaf
-from .ops.functions import Exp
+from .ops.functions import Exp, Sigmoid
 from .ops.layout import Reorder
 from .ops.logic import Not, Where
 from .ops.normalisations import LogSoftmax, Softmax
 from .ops.reductions import LogSumExp
 from .rewrite import Rewrite, rewrite
-from .rules.normalisations import SOFTMAXES
+from .rules.normalisations import SINKS, SOFTMAXES
 from .rules.rule import Knowledge
 from .structure import mask_of
 
@@ -44,7 +44,7 @@ def recognised(formula: Formula, graph: Graph) -> Recognised:
     if not _may_spell_one(graph):
         return Recognised(graph, {}, ())
     builder = formula.builder
-    found = rewrite(graph.outputs, builder, Knowledge(frozenset(formula.constants)), rules=SOFTMAXES)
+    found = rewrite(graph.outputs, builder, Knowledge(frozenset(formula.constants)), rules=(*SOFTMAXES, *SINKS))
     came = dict(found.came)
     made: dict[Node, Node] = {}
     trace = list(found.trace)
@@ -72,14 +72,14 @@ def recognised(formula: Formula, graph: Graph) -> Recognised:
 
 def _hidden(node: Node, builder: Builder) -> Node | None:
     """The softmax with the mask that its scores carry; None if they carry none."""
-    if not isinstance(node.op, Softmax) or node.op.given:
+    if not isinstance(node.op, Softmax) or "mask" in node.op.given:
         return None
     found = mask_of(node.inputs[0])
     if found is None:
         return None
     scores, mask, hides = found
     mask = builder.make(Not(), mask) if hides else mask
-    made = builder.make(Softmax(node.op.axes, given=("mask",)), scores, mask)
+    made = builder.make(Softmax(node.op.axes, given=("mask", *node.op.given)), scores, mask, *node.inputs[1:])
     return made if made.axes == node.axes else builder.make(Reorder(node.axes), made)
 
 
@@ -95,6 +95,8 @@ def _may_spell_one(graph: Graph) -> bool:
     """Whether there is what the rules begin with: most formulas have none of it."""
     kinds = {type(node.op) for node in graph}
     if Exp in kinds and kinds & {Divide, LogSoftmax, LogSumExp}:
+        return True
+    if LogSumExp in kinds and Sigmoid in kinds:
         return True
     scores = (node.inputs[0].op for node in graph if isinstance(node.op, Softmax))
     return any(isinstance(op, Add | Subtract | Where) for op in scores)

@@ -388,11 +388,11 @@ def _argument(op: reductions.ArgMax, sizes: Sizes, operands: list[Named], axes: 
 # -- normalisations ----------------------------------------------------------------------------------
 
 
-def _softmax(scores: Array, kept: Array) -> Array:
-    """Along the last dimension; zeros where nothing is kept."""
-    top = np.where(kept, scores, -np.inf).max(-1, keepdims=True)
+def _softmax(scores: Array, kept: Array, sink: Array | float = -np.inf) -> Array:
+    """Along the last dimension, of which sinks have size 1; zeros where nothing is kept."""
+    top = np.maximum(np.where(kept, scores, -np.inf).max(-1, keepdims=True), sink)
     weights = np.where(kept, np.exp(scores - np.where(np.isfinite(top), top, 0)), 0.0)
-    total = weights.sum(-1, keepdims=True)
+    total = weights.sum(-1, keepdims=True) + np.exp(sink - np.where(np.isfinite(top), top, 0))
     none_kept = ~kept.any(-1, keepdims=True)
     return np.where(none_kept, 0.0, weights / np.where(none_kept, 1.0, total))
 
@@ -400,10 +400,12 @@ def _softmax(scores: Array, kept: Array) -> Array:
 @means(normalisations.Softmax)
 def _masked_softmax(op: normalisations.Softmax, sizes: Sizes, operands: list[Named], axes: Axes) -> Named:
     scores = _full(_floating(operands[0].over(axes)), axes, sizes)
-    kept = _full(operands[1].over(axes) if op.given else np.asarray(True), axes, sizes)
-    (array, rest), (mask, _) = scores.last(op.axes), kept.last(op.axes)
+    given = dict(zip(op.given, operands[1:], strict=True))
+    kept = _full(given["mask"].over(axes) if "mask" in given else np.asarray(True), axes, sizes)
+    sink = _full(_floating(given["sink"].over(axes)) if "sink" in given else np.asarray(-np.inf), axes, sizes)
+    (array, rest), (mask, _), (beside, _) = scores.last(op.axes), kept.last(op.axes), sink.last(op.axes)
     flat = (*(sizes[a] for a in rest), -1)
-    value = _softmax(array.reshape(flat), mask.reshape(flat)).reshape(array.shape)
+    value = _softmax(array.reshape(flat), mask.reshape(flat), beside.reshape(flat)[..., :1]).reshape(array.shape)
     return Named(Named(value, (*rest, *op.axes)).over(axes), axes)
 
 
@@ -930,9 +932,12 @@ def _fused_softmax(op: fused.FusedSoftmax, sizes: Sizes, operands: list[Named], 
     scores = (operands[0].over(whole) * operands[1].over(whole)).sum(-1)
     scores = scores / math.sqrt(sizes[op.inner]) if op.scaled else scores
     visible = np.ones(shape, bool)
+    beside: Array | float = 0.0
     for name, operand in zip(op.given, operands[3:], strict=True):
         if name == "mask":
             visible = visible & operand.over(pair)
+        elif name == "sink":
+            beside = np.exp(operand.over(pair))
         else:
             scores = scores + operand.over(pair)
     if op.causal:
@@ -940,7 +945,7 @@ def _fused_softmax(op: fused.FusedSoftmax, sizes: Sizes, operands: list[Named], 
     scores = np.where(visible, np.broadcast_to(scores, shape), -np.inf)
     top = np.maximum(scores.max(-1, keepdims=True), -1e300)
     weight = np.exp(scores - top)
-    total = weight.sum(-1, keepdims=True)
+    total = weight.sum(-1, keepdims=True) + np.minimum(beside * np.exp(-top), 1e300)
     weights = Named(np.divide(weight, total, out=np.zeros_like(weight), where=total > 0), pair)
     mixed = (*pair, *op.outer)
     full = np.broadcast_to(weights.over(mixed) * operands[2].over(mixed), tuple(sizes[axis] for axis in mixed))

@@ -170,8 +170,14 @@ class Reader:
             case cumulative.CumulativeSum():
                 return self._running(operands[0], op.axis)
             case normalisations.Softmax():
-                weights = multiply(self._exponential(node.inputs[0]), *operands[1:])
-                return multiply(weights, power(self.total(weights, op.axes), Fraction(-1)))
+                given = dict(zip(op.given, range(1, len(operands)), strict=True))
+                weights = self._exponential(node.inputs[0])
+                if "mask" in given:
+                    weights = multiply(weights, operands[given["mask"]])
+                total = self.total(weights, op.axes)
+                if "sink" in given:
+                    total = add(total, self._exponential(node.inputs[given["sink"]]))
+                return multiply(weights, power(total, Fraction(-1)))
             case normalisations.LayerNorm():
                 x = operands[0]
                 eps = self.count(op.eps)

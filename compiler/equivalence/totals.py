@@ -152,9 +152,15 @@ def _normalisation(node: Node, operands: list[Value], setting: Setting) -> Value
     match op:
         case normalisations.Softmax():
             result = exponential(x)
-            for mask in operands[1:]:
-                result = _product(result, mask, node.axes)
-            return _over(result, _total(result, axes))
+            given = dict(zip(op.given, operands[1:], strict=True))
+            if "mask" in given:
+                result = _product(result, given["mask"], node.axes)
+            if "sink" not in given:
+                return _over(result, _total(result, axes))
+            result, beside = Value(result.over(node.axes), node.axes, result.degree), exponential(given["sink"])
+            total = _total(result, axes)
+            both = reduced(total.residues + beside.over(total.axes))
+            return _over(result, Value(both, total.axes, total.degree + beside.degree))
         case normalisations.LogSoftmax():
             setting.unknowns.add("log")
             total = _total(exponential(x), axes)

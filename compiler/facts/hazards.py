@@ -154,7 +154,7 @@ class _Search:
             return False
         axes = op.axes  # type: ignore[attr-defined]
         shown = shown_where(node.inputs[0])
-        if not shown:
+        if not shown or (isinstance(node.op, Softmax) and "sink" in node.op.given):
             return False
         known = [each for each in shown if each is not None]
         facts, constants = self.formula.facts, self.formula.constants

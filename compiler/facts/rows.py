@@ -69,6 +69,8 @@ class Totals:
 
         match node.op:
             case Softmax() if set(node.op.axes) == axes:
+                if "sink" in node.op.given:
+                    return Total.AT_MOST_ONE
                 if node.op.given and not leaves_some(node.inputs[1], node.op.axes, self.constants, self.facts):
                     return Total.ONE_OR_NONE
                 return Total.ONE

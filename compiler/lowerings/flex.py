@@ -198,6 +198,8 @@ def flexible(op: Op, operands: tuple[Node, ...], builder: Builder) -> Node | str
     """FlexAttention for a fused softmax with a mask or a bias, or why not."""
     if type(op) is not FusedSoftmax or not op.given:
         return "it is no fused softmax with a mask or a bias"
+    if "sink" in op.given:
+        return "its weights are divided by more than their sum"
     query, key, value, given = operands
     leaves: dict[Node, int] = {}
     bias, mask = (None, given) if op.given == ("mask",) else (given, None)

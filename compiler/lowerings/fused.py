@@ -14,6 +14,7 @@ from ..normal import Factor
 from ..ops.arithmetic import Add, Divide, Multiply, Subtract
 from ..ops.base import Emitter, Op, Operand
 from ..ops.contraction import Contraction
+from ..ops.emission import as_tensor
 from ..ops.functions import Sqrt
 from ..ops.layout import Broadcast, Rename, Reorder
 from ..ops.leaves import Literal, Size
@@ -33,7 +34,8 @@ class FusedSoftmax(Lowering):
     """fused_softmax(q, k, v): softmax attention whose map is never stored, by torch's fused kernels.
 
     Formula: `out[n, e] = sum over m of softmax over m of (scale * q[n] . k[m] + bias[n, m]) * v[m, e]`, over the
-    keys that the mask shows; a row without any gives zeros.
+    keys that the mask shows; a row without any gives zeros. With a sink, exp(sink[n]) is added to the sum that the
+    softmax divides by.
 
     The scale is 1/sqrt(D) where `scaled`, else 1. Where `causal`, a query sees the keys up to its own position; where
     `late`, the queries are the last positions of the keys. Dao et al., FlashAttention, NeurIPS 2022; which kernel runs
@@ -47,7 +49,7 @@ class FusedSoftmax(Lowering):
     )
     absorbs: ClassVar[bool] = True
     operands: ClassVar[tuple[str, ...]] = ("query", "key", "value")
-    optional: ClassVar[tuple[str, ...]] = ("mask", "bias")
+    optional: ClassVar[tuple[str, ...]] = ("mask", "bias", "sink")
     kernel: ClassVar[str] = "fused_attention"
     query: str
     key: str
@@ -70,6 +72,10 @@ class FusedSoftmax(Lowering):
         pairs = Poly.volume((*self.batch, self.query, self.key))
         return pairs * (Poly.symbol(self.inner) * 2 + Poly.volume(self.outer) * 2 + 6)
 
+    def workspace(self, result: Type, *operands: Type) -> Poly:
+        longer = (operand.volume() for operand in operands[:3]) if "sink" in self.given else ()
+        return sum(longer, ZERO)  # with one more key each
+
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
         return None if operands[index].kind is Kind.BOOL else result.kind
 
@@ -87,7 +93,9 @@ class FusedSoftmax(Lowering):
         tensors = self._tensors(emitter, operands)
         mask: ast.expr = pyast.constant(None)
         pair = (*self.batch, self.query, self.key)
-        for operand in operands[3:]:
+        given = dict(zip(self.given, operands[3:], strict=True))
+        sink = given.pop("sink", None)
+        for operand in given.values():
             mask = emitter.align(operand, pair)
             if not operand.type.batched and operand.type.axes == (self.key,):
                 mask = pyast.method(mask, "unsqueeze", 0)  # torch's attention knows no mask of keys alone
@@ -95,6 +103,16 @@ class FusedSoftmax(Lowering):
             if operand.type.batched or not set(operand.type.axes) <= paired:
                 # torch adds the mask to the scores in place: they must have every batch dimension of the mask
                 tensors[0] = pyast.call(emitter.helper("over_batch"), tensors[0], 2, mask, 2)
+        if sink is not None:
+            beside = as_tensor(emitter, sink, result.kind, (*self.batch, self.query), wide=False)
+            if not sink.type.batched and not {*self.batch, self.query} & {*sink.type.axes}:
+                beside = pyast.method(beside, "reshape", 1)
+            if self.late:
+                attended = pyast.call(emitter.helper("late_sink_attention"), *tensors, beside, self.scaled)
+            else:
+                helper = emitter.helper("sink_attention")
+                attended = pyast.call(helper, *tensors, mask, beside, self.causal, self.scaled)
+            return unflattened(emitter, attended, self.outer)
         if self.late:
             late = pyast.call(emitter.helper("causal_attention"), *tensors, self.scaled)
             return unflattened(emitter, late, self.outer)
@@ -255,7 +273,8 @@ def _attention(
         part = Slice(wide, outer[0], held)
         outer, value = (wide,), builder.make(Rename(inner, wide), right)
     near = None
-    if "mask" in op.given and bias is None:
+    sink = softmax.inputs[-1] if "sink" in op.given else None
+    if "mask" in op.given and bias is None and sink is None:
         near = local(softmax.inputs[1], n, m, inner, outer, batch, facts, request.constants)
     if near is not None:
         scale = _scaled(builder.make(Literal(1.0)), sides.numbers, builder)
@@ -274,6 +293,8 @@ def _attention(
         if mask is not None:
             bias = builder.make(Where(), mask, bias, builder.make(Literal(float("-inf"))))
         given = [("bias", bias)]
+    if sink is not None:
+        given.append(("sink", sink))
     scaled = _is_default(sides.numbers, request.names.sizes.get(inner) or Poly.symbol(inner))
     query = left if scaled else _scaled(left, sides.numbers, builder)
     names = tuple(name for name, _ in given)

@@ -398,9 +398,10 @@ class _Writer:
         for part in masks:
             mask = part if mask is None else self.builder.make(And(), mask, part)
         axes = self._summed(op.axes, tuple(dict.fromkeys((*scores.axes, *(mask.axes if mask is not None else ())))))
-        if mask is None:
-            return self.builder.make(replace(op, axes=axes), scores)
-        return self.builder.make(Softmax(axes, given=("mask",)), scores, mask)
+        sinks = (self._write(node.inputs[-1]),) if "sink" in op.given else ()
+        masked = () if mask is None else (mask,)
+        given = ("mask",) * len(masked) + ("sink",) * len(sinks)
+        return self.builder.make(Softmax(axes, given=given), scores, *masked, *sinks)
 
 
 def _why(rule: str) -> str:

@@ -278,7 +278,9 @@ class _Finder:
             return op.key == key
         if isinstance(op, FusedSoftmax) and op.key == key and op.given:
             given = node.inputs[3]
-            if op.given == ("mask",):
+            if op.given[0] == "sink":
+                return False
+            if op.given[0] == "mask":
                 return self._is_earlier(region(given, support.sight))
             return self._is_earlier(support.of(given, blank=True))
         return False

@@ -22,7 +22,10 @@ from .kernels import (
     gated_chunks,
     gated_prefix_chunks,
     linear_groups,
+    over_batch,
     prefix_chunks,
+    sink_attention,
+    softmax_beside,
 )
 from .polynomials import choices_and_weights, count_of_choices, monomials, polynomial_chunks, with_ones, without_ones
 from .precision import accumulator
@@ -529,6 +532,26 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor, scaled: bool) ->
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
     visible = torch.ones([rows, columns], dtype=torch.bool, device=query.device).tril(columns - rows)
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scale)
+
+
+def late_sink_attention(query: Tensor, key: Tensor, value: Tensor, sink: Tensor, scaled: bool) -> Tensor:
+    """`causal_attention` with exp(sink[n]) added to the sum that weights are divided by; sink: [..., n] or [..., 1]."""
+    rows, columns = query.size(-2), key.size(-2)
+    if rows == 1:  # one row of weights is no map
+        query = over_batch(query, 2, sink, 1)
+        first = sink.unsqueeze(-1)
+        shared = query.dim() > 2 and key.dim() > 2 and key.size(-3) == 1 and value.size(-3) == 1
+        if shared:  # heads that share keys are rows of one product
+            query = query.transpose(-2, -3)
+            first = first.transpose(-2, -3) if first.dim() > 2 else first
+        scale = query.size(-1) ** -0.5 if scaled else 1.0
+        weight = softmax_beside(torch.matmul(query * scale, key.mT), first, [-1])
+        out = torch.matmul(weight, value)
+        return out.transpose(-2, -3) if shared else out
+    if rows == columns:
+        return sink_attention(query, key, value, None, sink, True, scaled)
+    visible = torch.ones([rows, columns], dtype=torch.bool, device=query.device).tril(columns - rows)
+    return sink_attention(query, key, value, visible, sink, False, scaled)
 
 
 def banded_attention_from(

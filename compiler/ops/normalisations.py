@@ -10,7 +10,7 @@ from typing import ClassVar
 from .. import pyast
 from ..sizes import Poly
 from ..types import Kind, Type, join
-from .base import Brackets, Emitter, Op, Operand, attribute
+from .base import Brackets, Emitter, Op, Operand, Reject, attribute
 from .checks import need_axes, need_bool, need_numbers, need_ordered
 from .emission import as_tensor, dimension, flattened, place, real_number, unflattened
 
@@ -50,42 +50,64 @@ class Softmax(Normalisation):
 
     Formula: `out[m] = e ** s[m] / sum over j of e ** s[j]`, computed with the maximum subtracted.
     With a mask: `out[m] = (e ** s[m] if mask[m] else 0) / sum over j of (e ** s[j] if mask[j] else 0)`.
+    With a sink: `e ** sink` is added to the sum, as by one more score whose weight is left out.
 
     Several axes are normalised together: `softmax[Y, X](s)` sums to 1 over the image. mask is bool and
     its axes meet those of s by name; it says which keys count. A row with no key left gives zeros,
     not NaN, with gradient 0. `where(c, s, -inf)` as the operand means `mask=c`. Without a mask a row
-    of only -inf is NaN. Counts 5 operations per element, and 2 more for a mask.
-    Source: Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, 1990.
+    of only -inf is NaN. The axes of a sink meet those of s by name, and none of them is normalised; weights sum to
+    less than 1. Counts 5 operations per element, and 2 more each for a mask and a sink.
+    Sources: Bridle, Probabilistic Interpretation of Feedforward Classification Network Outputs, 1990; for sinks:
+    Xiao et al., Efficient Streaming Language Models with Attention Sinks, ICLR 2024; OpenAI, gpt-oss, 2025.
     """
 
     spelling: ClassVar[str] = "softmax"
     sweeps: ClassVar[int] = 3
     operands: ClassVar[tuple[str, ...]] = ("s",)
-    optional: ClassVar[tuple[str, ...]] = ("mask",)
+    optional: ClassVar[tuple[str, ...]] = ("mask", "sink")
     flops_per_element: ClassVar[int] = 5
     given: tuple[str, ...] = ()
 
     def infer(self, *operands: Type) -> Type:
         result = super().infer(operands[0])
-        if self.given:
-            need_bool("softmax with mask=", operands[1], 1)
+        for index, (name, operand) in enumerate(zip(self.given, operands[1:], strict=True), 1):
+            if name == "mask":
+                need_bool("softmax with mask=", operand, index)
+                continue
+            up_to = (*[result] * index, operand)  # the place of the one to blame
+            need_numbers("softmax with sink=", up_to)
+            need_ordered("softmax with sink=", up_to)
+            shared = next((axis for axis in self.axes if axis in operand.axes), None)
+            if shared is not None:
+                bound = f"without the axis `{shared}`, which is normalised"
+                raise Reject("AG217", index, operation="softmax", attribute="sink", bound=bound, value=operand)
         return join(result, *operands[1:], kind=Kind.REAL)
 
     def operand_kind(self, index: int, result: Type, *operands: Type) -> Kind | None:
-        return Kind.REAL if index == 0 else None
+        return None if index > 0 and self.given[index - 1] == "mask" else Kind.REAL
 
     def flops(self, result: Type, *operands: Type) -> Poly:
         return result.volume() * (self.flops_per_element + 2 * len(self.given))
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
-        if not self.given:
-            return super().emit(emitter, result, *operands)
-        scores, condition = operands
+        given = dict(zip(self.given, operands[1:], strict=True))
+        scores, sink = operands[0], given.get("sink")
+        if "mask" not in given:
+            return self._weights(emitter, scores, sink, result)
+        condition = given["mask"]
         mask = as_tensor(emitter, condition, Kind.BOOL, result.axes, wide=False)
         kept = pyast.call("torch.where", mask, place(emitter, scores, result.axes), -math.inf)
-        weights = super().emit(emitter, result, Operand(kept, result))
+        weights = self._weights(emitter, Operand(kept, result), sink, result)
         # A row with no key left is NaN here, and so is its gradient; this selection discards both.
         return pyast.call("torch.where", mask, weights, 0.0)
+
+    def _weights(self, emitter: Emitter, scores: Operand, sink: Operand | None, result: Type) -> ast.expr:
+        """The softmax of scores that no mask hides."""
+        if sink is None:
+            return super().emit(emitter, result, scores)
+        value = as_tensor(emitter, sink, Kind.REAL, result.axes, wide=False)
+        dims = ast.List([pyast.constant(dimension(result.axes, axis)) for axis in self.axes], ast.Load())
+        return pyast.call(emitter.helper("softmax_beside"), place(emitter, scores, result.axes), value, dims)
 
     def along(self, emitter: Emitter, expression: ast.expr, dim: int) -> ast.expr:
         return pyast.call("torch.softmax", expression, dim=dim)

@@ -132,6 +132,72 @@ SOFTMAXES = (
     ),
 )  # fmt: skip
 
+#: the same for a softmax beside a sink
+SINKS = (
+    Rule(
+        "softmax beside a sink", "s[N, M], b[N], t[N, M]", "exp(s) / (exp(b) + sum[M](exp(s)))",
+        "softmax[M](s, sink=b)", "that is its definition", near_miss="exp(s) / (exp(b) + sum[M](exp(t)))",
+    ),
+    Rule(
+        "softmax beside a sink, divided late", "s[N, M], b[N], v[M, K]",
+        "sum[M](exp(s) * v) / (exp(b) + sum[M](exp(s)))", "sum[M](softmax[M](s, sink=b) * v)",
+        "the row sum is a factor without the summed axis",
+        near_miss="sum[M](exp(s) * v) / (exp(b) + sum[M](square(s)))",
+    ),
+    Rule(
+        "softmax off by one", "s[N, M], t[N, M]", "exp(s) / (1 + sum[M](exp(s)))", "softmax[M](s, sink=0)",
+        "1 is the exponential of 0", near_miss="exp(s) / (1 + sum[M](exp(t)))",
+    ),
+    Rule(
+        "softmax off by one, divided late", "s[N, M], v[M, K]", "sum[M](exp(s) * v) / (1 + sum[M](exp(s)))",
+        "sum[M](softmax[M](s, sink=0) * v)", "the row sum is a factor without the summed axis",
+        near_miss="sum[M](exp(s) * v) / (1 + sum[M](square(s)))",
+    ),
+    Rule(
+        "softmax under a mask beside a sink", "s[N, M], b[N], m[N, M] bool, c[N, M] bool",
+        "where(m, exp(s), 0) / (exp(b) + sum[M](where(m, exp(s), 0)))", "softmax[M](s, mask=m, sink=b)",
+        "that is its definition", near_miss="where(m, exp(s), 0) / (exp(b) + sum[M](where(c, exp(s), 0)))",
+    ),
+    *(
+        Rule(
+            f"softmax under a mask {words}, divided late", f"s[N, M], m[N, M] bool, c[N, M] bool, v[M, K]{b}",
+            f"sum[M](where(m, exp(s), 0) * v) / ({more} + sum[M](where(m, exp(s), 0)))",
+            f"sum[M](softmax[M](s, mask=m, sink={sink}) * v)", "the row sum is a factor without the summed axis",
+            near_miss=f"sum[M](where(m, exp(s), 0) * v) / ({more} + sum[M](where(c, exp(s), 0)))",
+        )
+        for words, more, sink, b in (("beside a sink", "exp(b)", "b", ", b[N]"), ("off by one", "1", "0", ""))
+    ),
+    Rule(
+        "softmax under a mask, off by one", "s[N, M], m[N, M] bool, c[N, M] bool",
+        "where(m, exp(s), 0) / (1 + sum[M](where(m, exp(s), 0)))", "softmax[M](s, mask=m, sink=0)",
+        "1 is the exponential of 0", near_miss="where(m, exp(s), 0) / (1 + sum[M](where(c, exp(s), 0)))",
+    ),
+    Rule(
+        "softmax by a sigmoid", "s[N, M], b[N], t[N, M]", "softmax[M](s) * sigmoid(logsumexp[M](s) - b)",
+        "softmax[M](s, sink=b)", "1 / (1 + e^(b - l)) is e^l / (e^l + e^b), and e^l is the sum of the exponentials",
+        near_miss="softmax[M](s) * sigmoid(logsumexp[M](t) - b)",
+    ),
+    Rule(
+        "shift of a softmax and its sink", "s[N, M], c[N], b[N], t[N, M]", "softmax[M](s - c, sink=b - c)",
+        "softmax[M](s, sink=b)", "a factor of all terms of the sum cancels", near_miss="softmax[M](s - c, sink=b + c)",
+    ),
+    Rule(
+        "shift of a masked softmax and its sink", "s[N, M], c[N], b[N], m[N, M] bool",
+        "softmax[M](s - c, mask=m, sink=b - c)", "softmax[M](s, mask=m, sink=b)",
+        "a factor of all terms of the sum cancels", near_miss="softmax[M](s - c, mask=m, sink=b + c)",
+    ),
+    *(
+        Rule(
+            f"{words} of a softmax and its sink", "s[N, M], b[N]", f"softmax[M](s - {top}, sink=b - {top})",
+            "softmax[M](s, sink=b)", "softmax subtracts the largest score itself",
+            near_miss=f"softmax[M](s - {top}, sink=b)",
+        )
+        for words, top in (
+            ("largest score", "max[M](s)"), ("largest", "max(max[M](s), b)"), ("larger", "max(b, max[M](s))"),
+        )
+    ),
+)  # fmt: skip
+
 DEFINITIONS = (
     Rule(
         "log softmax spelled out", "s[N, M], t[N, M]", "s - logsumexp[M](s)", "log_softmax[M](s)",
@@ -174,4 +240,4 @@ DEFINITIONS = (
     ),
 )  # fmt: skip
 
-NORMALISATIONS = (*SHIFTS, *SCALES, *SOFTMAXES, *DEFINITIONS)
+NORMALISATIONS = (*SHIFTS, *SCALES, *SOFTMAXES, *SINKS, *DEFINITIONS)

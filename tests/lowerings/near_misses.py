@@ -426,6 +426,37 @@ LOCAL = (
     ),
 )
 
+SINKS = (
+    _miss(
+        "sum_with_a_term_of_keys",
+        PLAIN + ", b[N]",
+        "a = exp(q @ k^T)",
+        "return (a / (sum[M](a) + exp(b) / M)) @ v",
+        order="O(N*M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    _miss(
+        "sink_of_other_scores",
+        PLAIN + ", r[M, D], b[N]",
+        "return (exp(q @ k^T) / (exp(b) + sum[M](exp(q @ r^T)))) @ v",
+        order="O(N*M)",
+        written="O(N*M)",
+        tied=False,
+    ),
+    _miss(
+        "top_that_the_sink_ignores",
+        PLAIN + ", b[N]",
+        "s = q @ k^T",
+        "a = exp(s - max[M](s))",
+        "return (a / (exp(b) + sum[M](a))) @ v",
+        order="O(N*M)",
+        ops=("fused_attention",),
+        written="O(N*M)",
+        tied=False,
+    ),
+)
+
 PRODUCTS = (
     _miss(
         "product_of_two_products",
@@ -474,4 +505,4 @@ TRANSFORMS = (
     ),
 )
 
-MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *LEVELS, *SOFTMAXES, *LOCAL, *PRODUCTS, *TRANSFORMS)
+MISSES = (*MASKS, *POLYNOMIALS, *DECAYS, *LEVELS, *SOFTMAXES, *LOCAL, *SINKS, *PRODUCTS, *TRANSFORMS)

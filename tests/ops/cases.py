@@ -206,6 +206,12 @@ NORMALISATIONS = [
     *(Case(normalisations.Softmax(tuple(axes), _MASKED), (real("HNM"), mask(m)), note=f"mask-{axes}")
       for axes in ("M", "N", "NM", "MH") for m in ("NM", "HNM", "M", "MN")),
     Case(normalisations.Softmax(("M",), _MASKED), (real("M"), mask("NM")), note="wider-mask"),
+    *(Case(normalisations.Softmax(tuple(axes), ("sink",)), (real("HNM"), real(sink)), note=f"sink-{axes}-{sink}")
+      for axes, sink in (("M", "H"), ("M", "NH"), ("M", ""), ("NM", "H"), ("HM", "N"), ("M", "G"))),
+    *(Case(normalisations.Softmax(tuple(axes), ("mask", "sink")), (real("HNM"), mask(m), real(sink)),
+           note=f"mask-sink-{axes}-{sink}")
+      for axes, m, sink in (("M", "NM", "H"), ("MN", "HNM", "H"), ("M", "M", "N"))),
+    Case(normalisations.Softmax(("M",), ("sink",)), (real("NM"), number(0.0)), note="sink-number"),
     Case(normalisations.LayerNorm(("D",), ("gain", "shift")), (real("ND"), real("D"), real("D"))),
     Case(normalisations.LayerNorm(("D",), ("shift",)), (real("ND"), real("D")), note="shift"),
     Case(normalisations.LayerNorm(("N",), ("gain", "shift")), (real("ND"), real("N"), real("D"))),

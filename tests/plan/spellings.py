@@ -84,6 +84,27 @@ MECHANISMS = (
         "fused softmax", "O(N^2)",
     ),
     Mechanism(
+        "causal softmax attention beside a sink", PLAIN + ", b[N]",
+        (*TIED, LAG, "s = q @ k^T / sqrt(D)", "z = where(lag >= 0, s, -inf)"),
+        (
+            *_each(
+                "sum[M](softmax[M](z, sink=b) * v)", "sum[M](softmax[M](s, mask=lag >= 0, sink=b) * v)",
+                "sum[M](softmax[M](z) * v) * sigmoid(logsumexp[M](z) - b)",
+            ),
+            ("e = exp(z)", "sum[M](e / (exp(b) + sum[M](e)) * v)"),
+            ("e = exp(z)", "sum[M](e * v) / (sum[M](e) + exp(b))"),
+            ("e = where(lag >= 0, exp(s), 0)", "sum[M](e / (exp(b) + sum[M](e)) * v)"),
+            ("t = max(max[M](z), b)", "e = exp(z - t)", "sum[M](e / (exp(b - t) + sum[M](e)) * v)"),
+            ("t = max(b, max[M](z))", "e = exp(z - t)", "sum[M](e * v) / (sum[M](e) + exp(b - t))"),
+            ("t = max[M](z)", "e = exp(z - t)", "sum[M](e / (sum[M](e) + exp(b - t)) * v)"),
+            ("t = max(max[M](z), b)", "e = where(lag >= 0, exp(s - t), 0)", "sum[M](e / (sum[M](e) + exp(b - t)) * v)"),
+            ("e = where(lag >= 0, exp(s), 0)", "sum[M](e * v) / (exp(b) + sum[M](e))"),
+            ("e = where(lag >= 0, exp(s), 0)", "sum[M](e * v) / (1 + sum[M](e))"),
+            ("e = where(lag >= 0, exp(s), 0)", "sum[M](e / (1 + sum[M](e)) * v)"),
+        ),
+        "fused softmax", "O(N^2)",
+    ),
+    Mechanism(
         "earlier positions only", PLAIN, (*TIED, LAG, "a = q @ k^T"),
         tuple((f"b = where({mask}, a, 0)", "sum[M](b * v)") for mask in BEFORE),
         "causal scan",

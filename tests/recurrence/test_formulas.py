@@ -90,6 +90,21 @@ FORMULAS: Mapping[str, tuple[str, Mapping[str, int], tuple[str, ...]]] = {
     "cache with bias": (
         QKV + f"    return softmax[M](q @ k^T - 0.1 * (pos(N) - pos(M)), mask={SEEN}) @ v\n", {}, ("Remember",) * 2
     ),
+    "cache beside a sink": (
+        "attention f(q[R, N, D], k[M, D], v[M, E], b[R]) -> [R, N, E]:\n    where M = N\n    sequence N, M\n"
+        f"    return softmax[M](q @ k^T / sqrt(D), mask={SEEN}, sink=b) @ v\n",
+        {}, ("Remember",) * 2,
+    ),
+    "cache beside a sink that data choose": (
+        "attention f(q[N, D], k[M, D], v[M, E], b[N]) -> [N, E]:\n    where M = N\n    sequence N, M\n"
+        "    return softmax[M](q @ k^T, mask=pos(N) > pos(M), sink=b) @ v\n",
+        {}, ("Remember",) * 2,
+    ),
+    "window beside a sink": (
+        "attention f(q[N, D], k[M, D], v[M, E], b[N]) -> [N, E]:\n    where M = N\n    sequence N, M\n"
+        "    lag = pos(N) - pos(M)\n    return softmax[M](q @ k^T, mask=lag >= 0 and lag < 4, sink=b) @ v\n",
+        {}, ("Remember",) * 2,
+    ),
     "cache of joined keys": (
         "attention f(q[N, D], k[M, D], v[M, E], r[N, D], p[M, D]) -> [N, E]:\n    where M = N\n"
         f"    return softmax[M](q @ k^T + r @ p^T / 2, mask={SEEN}) @ v\n",

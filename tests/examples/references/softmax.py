@@ -181,6 +181,28 @@ def latent_attention(q: Tensor, qr: Tensor, c: Tensor, kr: Tensor, *, wk: Tensor
     return scaled_dot_product_attention(torch.cat([q, qr], -1), torch.cat([k, copies], -1), v, is_causal=True)
 
 
+def sink_attention(q: Tensor, k: Tensor, v: Tensor, *, sink: Tensor, width: int | None = None) -> Tensor:
+    """A softmax over the scores and one more, whose weight is dropped. width: how many keys a query sees."""
+    groups = q.shape[-3] // k.shape[-3]
+    keys, values = repeat_heads(k, groups), repeat_heads(v, groups)
+    scores = q @ keys.mT / math.sqrt(q.shape[-1])
+    lags = lag(q.shape[-2])
+    hidden = (lags < 0) | (lags >= width) if width is not None else lags < 0
+    scores = scores.masked_fill(hidden, -math.inf)
+    more = sink.flatten()[:, None, None].expand((*scores.shape[:-1], 1))
+    return torch.softmax(torch.cat([scores, more], -1), -1)[..., :-1] @ values
+
+
+def sink_window_attention(q: Tensor, k: Tensor, v: Tensor, *, sink: Tensor, W: int = 128) -> Tensor:
+    return sink_attention(q, k, v, sink=sink, width=W)
+
+
+def softmax_off_by_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The 1 is the exponential of one more score, 0."""
+    scores = q @ k.mT / math.sqrt(q.shape[-1])
+    return torch.softmax(torch.cat([scores, torch.zeros_like(scores[..., :1])], -1), -1)[..., :-1] @ v
+
+
 def stick_breaking_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     shares = torch.sigmoid(q @ k.mT / math.sqrt(q.shape[-1]))
     rows = []
