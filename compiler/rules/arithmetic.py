@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from .rule import Rule, non_negative, positive, same_axes
+from .rule import Rule, every, non_negative, not_a_number, positive, same_axes
 
 ARITHMETIC = (
     Rule("sum with zero", "x[N]", "x + 0", "x", "adding 0 changes nothing", "x + 1"),
     Rule("difference of equals", "x[N], y[N]", "x - x", "0", "a value cancels against itself", "x - y"),
     Rule("sum of equals", "x[N], y[N]", "x + x", "2 * x", "a value added to itself is twice the value", "x + y"),
+    Rule(
+        "multiple and value", "x[N], y[N], s[]", "s * x + x", "(s + 1) * x", "multiples of one value add up",
+        near_miss="2 * s + 2", when=every(non_negative("s"), not_a_number("x")), instance="exp(s) * x + x",
+    ),
+    Rule(
+        "multiples of a value", "x[N], y[N], s[], t[]", "s * x + t * x", "(s + t) * x", "multiples of one value add up",
+        near_miss="exp(s) * x + exp(t) * y", when=every(non_negative("s"), non_negative("t"), not_a_number("x")),
+        instance="exp(s) * x + exp(t) * x",
+    ),
     Rule("product with one", "x[N]", "x * 1", "x", "multiplying by 1 changes nothing", "x * 2"),
     Rule("product with minus one", "x[N]", "x * -1", "-x", "a minus moves in front of a product", "x * -2"),
     Rule(

@@ -30,6 +30,39 @@ INVERSES = (
     ),
 )  # fmt: skip
 
+POWERS = (
+    Rule("square of an exponential", "x[N]", "square(exp(x))", "exp(2 * x)", "(e^x)^2 = e^(2x)", "square(tanh(x))"),
+    Rule("second power of an exponential", "x[N]", "exp(x)^2", "exp(2 * x)", "(e^x)^2 = e^(2x)", "exp(x)^3"),
+    Rule("square of a second power", "x[N]", "square(x^2)", "x^4", "exponents of powers multiply", "square(x^3)"),
+    Rule("second power of a second power", "x[N]", "(x^2)^2", "x^4", "exponents of powers multiply", "(x^2)^3"),
+    Rule("second power of a third power", "x[N]", "(x^3)^2", "x^6", "exponents of powers multiply", "(x^3)^4"),
+    Rule("square of a square", "x[N]", "square(square(x))", "x^4", "exponents of powers multiply", "square(exp(x))"),
+    Rule(
+        "root of an exponential", "x[N]", "sqrt(exp(x))", "exp(x / 2)", "the root of e^x is e^(x/2)",
+        near_miss="sqrt(tanh(x))", guard="where e^x overflows or vanishes",
+    ),
+    Rule(
+        "root of a fourth power", "x[N]", "sqrt(x^4)", "x^2", "x^4 is the square of x^2",
+        near_miss="sqrt(x^3)", guard="where the fourth power overflows or vanishes",
+    ),
+    Rule(
+        "logarithm of a root", "x[N]", "log(sqrt(x))", "log(x) / 2", "a root halves a logarithm",
+        near_miss="log(sqrt(x))", when=non_negative("x"), instance="log(sqrt(1 + exp(x)))",
+    ),
+    Rule(
+        "logarithm of a square", "x[N]", "log(square(x))", "2 * log(abs(x))", "a square doubles a logarithm",
+        near_miss="log(abs(x))", guard="where the square overflows or vanishes",
+    ),
+    Rule(
+        "logarithm of a second power", "x[N]", "log(x^2)", "2 * log(abs(x))", "a square doubles a logarithm",
+        near_miss="log(x^3)", guard="where the square overflows or vanishes",
+    ),
+    Rule(
+        "exponential of a weighted logarithm", "x[N], y[N]", "exp(y * log(x))", "x^y", "x^y is e^(y log(x))",
+        near_miss="exp(y * log(x))", when=positive("x"), instance="exp(y * log(1 + square(x)))",
+    ),
+)  # fmt: skip
+
 SIGNS = (
     Rule("square of a magnitude", "x[N]", "square(abs(x))", "square(x)", "a square has no sign", "square(relu(x))"),
     Rule("second power of a magnitude", "x[N]", "abs(x)^2", "x^2", "a square has no sign", "abs(x)^3"),
@@ -192,4 +225,4 @@ NUMBERS = (
     ),
 )  # fmt: skip
 
-FUNCTIONS = (*INVERSES, *SIGNS, *LIMITS, *DEFINITIONS, *NUMBERS)
+FUNCTIONS = (*INVERSES, *POWERS, *SIGNS, *LIMITS, *DEFINITIONS, *NUMBERS)
