@@ -21,6 +21,7 @@ from ..scan import Part, Scan
 from ..sizes import Poly
 from ..types import Kind
 from . import sizes as size_code
+from .inplace import changed
 from .names import hint
 
 #: Functions of numbers that torch can trace when they are applied to sizes of inputs. Any other
@@ -35,6 +36,7 @@ class Statement:
     wanted: the name to give it; node: the node that it computes, if it is the value itself;
     pinned: it keeps its own line. others: further placeholder names, each with the name to give it.
     lasts: it is a tensor that is the same for every piece of a sequence.
+    changing: the value as made in the memory of another, and the name of that, which nothing may read afterwards.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Statement:
     comments: tuple[str, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
     lasts: bool = False
+    changing: tuple[ast.expr, str] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -196,7 +199,11 @@ class Body:
         kinds = [operand.type.kind for operand in node.inputs]
         if node.type.kind is Kind.REAL and Kind.COMPLEX in kinds and not fixed:
             code = pyast.method(code, "to", self.frame.real)  # there is no complex bfloat16 to come from
-        return Value(self._assign(node, code), precision=self.frame.precisions[fixed])
+        value = Value(self._assign(node, code), precision=self.frame.precisions[fixed])
+        made = None if fixed else changed(op, node.type, arguments, [x in self.frame.fixed for x in node.inputs])
+        if made is not None and isinstance(made.func, ast.Attribute) and isinstance(made.func.value, ast.Name):
+            self.statements[-1].changing = made, made.func.value.id
+        return value
 
     def _continued(self, node: Node, emitter: _NodeEmitter, arguments: list[Operand]) -> Value:
         """A value that goes on from a state, and what it hands on."""

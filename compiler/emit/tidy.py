@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from .. import pyast
 from ..graph import Node
 from .body import Statement
+from .inplace import owns
 from .names import Names
 
 #: A statement takes an inner one in as long as it stays this short (without indentation).
@@ -21,6 +22,7 @@ def inline(statements: Sequence[Statement], results: list[ast.expr]) -> tuple[li
     results: the returned expressions; they are uses too, and are replaced in the list.
     Returns the statements that are left, and the comments of those that went into the results.
     """
+    _in_place(statements, results)
     for statement in statements:
         statement.value = idiomatic(statement.value)
     results[:] = [idiomatic(result) for result in results]
@@ -41,6 +43,17 @@ def inline(statements: Sequence[Statement], results: list[ast.expr]) -> tuple[li
     results[:] = last.value.elts
     used = {name for code in (*(s.value for s in kept), *results) for name in _names(code)}
     return [s for s in kept if not used.isdisjoint(s.names)], last.comments
+
+
+def _in_place(statements: Sequence[Statement], results: Sequence[ast.expr]) -> None:
+    """Make values in the memory of others that nothing else reads, and that have no name of their own."""
+    uses = Counter(name for code in (*(s.value for s in statements), *results) for name in _names(code))
+    made = {statement.name: statement for statement in statements if not (statement.pinned or statement.lasts)}
+    for statement in statements:
+        if statement.changing is not None:
+            code, name = statement.changing
+            if uses[name] == 1 and name in made and owns(made[name].value):
+                statement.value = code
 
 
 def _absorb(statement: Statement, waiting: dict[str, Statement], prefix: int) -> None:

@@ -73,5 +73,5 @@ class LinearAttention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [..., N, D], k [..., M, D], v [..., M, E] -> [..., N, E]"""
         self.check(q, k, v)
-        a = (nn.functional.elu(q) + 1) @ (nn.functional.elu(k) + 1).transpose(-2, -1)
+        a = nn.functional.elu(q).add_(1) @ nn.functional.elu(k).add_(1).transpose(-2, -1)
         return a / a.sum(dim=-1).unsqueeze(-1) @ v

@@ -73,8 +73,8 @@ class LinearAttention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [..., N, D], k [..., M, D], v [..., M, E] -> [..., N, E]"""
         self.check(q, k, v)
-        total = nn.functional.elu(q) + 1
-        total_2 = nn.functional.elu(k) + 1
+        total = nn.functional.elu(q).add_(1)
+        total_2 = nn.functional.elu(k).add_(1)
         sum_ = total_2.sum(dim=-2)
         contraction = (sum_.unsqueeze(-2) @ total.transpose(-2, -1)).squeeze(-2)
         # the normaliser divides last and once

@@ -129,7 +129,7 @@ class Rotated(nn.Module):
         cos = torch.cos(product).to(x.dtype)
         product_2 = h * self.scale.unsqueeze(-1) * cos.transpose(-2, -1).unsqueeze(-2)
         log = torch.log(torch.full((), N, dtype=wide, device=x.device)).to(x.dtype)
-        return (product_2 * log + self.shift).flatten(-2, -1)
+        return (product_2.mul_(log) + self.shift).flatten(-2, -1)
 
     @torch.jit.export
     def init_state(self, length: int = 0) -> list[Tensor]:
@@ -181,7 +181,5 @@ class Rotated(nn.Module):
         cos = torch.cos(frequency.unsqueeze(-1) * total).to(x.dtype)
         product = h * self.scale.unsqueeze(-1) * cos.transpose(-2, -1).unsqueeze(-2)
         log = torch.log(torch.full((), length, dtype=wide, device=x.device)).to(x.dtype)
-        return (
-            (product * log + self.shift).flatten(-2, -1),
-            [state[0] + x.size(-2), frequency, state[2]],
-        )
+        merge = (product.mul_(log) + self.shift).flatten(-2, -1)
+        return merge, [state[0] + x.size(-2), frequency, state[2]]

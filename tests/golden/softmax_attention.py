@@ -72,4 +72,4 @@ class SoftmaxAttention(nn.Module):
         """q [..., N, D], k [..., M, D], v [..., M, E] -> [..., N, E]"""
         self.check(q, k, v)
         D = q.size(-1)
-        return torch.softmax(q @ k.transpose(-2, -1) / D ** 0.5, dim=-1) @ v
+        return torch.softmax((q @ k.transpose(-2, -1)).div_(D ** 0.5), dim=-1) @ v

@@ -83,7 +83,7 @@ class SwinWindow(nn.Module):
         N = q.size(-2)
         D = q.size(-1)
         M = k.size(-2)
-        ratio = q @ k.transpose(-2, -1) / D ** 0.5
+        ratio = (q @ k.transpose(-2, -1)).div_(D ** 0.5)
         floor_divide = torch.arange(N, device=q.device) // self.W
         same = floor_divide.unsqueeze(-1) == torch.arange(M, device=q.device) // self.W
         softmax = torch.where(same, torch.softmax(torch.where(same, ratio, -math.inf), dim=-1), 0.0)
