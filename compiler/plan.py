@@ -41,7 +41,7 @@ from .report import Step
 from .rewrite import Rewrite
 from .scan import Region, Scan, deep
 from .separation import REASONS
-from .sizes import Poly, grows_at_most
+from .sizes import ZERO, Poly, grows_at_most
 from .softmaxes import recognised
 
 ORDER = (
@@ -151,9 +151,11 @@ def work(made: Plan) -> float:
         for node in nodes:
             operands = [operand.type for operand in node.inputs]
             if isinstance(node.op, Scan):
-                total += cost(node.op.step.nodes(), steps * at(Poly.symbol(node.op.axis)))
+                times = steps * at(Poly.symbol(node.op.axis))
+                total += times * CALL + cost(node.op.step.nodes(), times)
             elif node.inputs and not node.op.is_view() and (node.axes or node.type.batched):
                 moved = node.type.volume() + node.op.workspace(node.type, *operands)
+                moved = moved + sum((operand.volume() for operand in operands), ZERO)
                 batch = BATCH if node.type.batched else 1.0
                 total += steps * (CALL + batch * (at(node.op.flops(node.type, *operands)) + TRAFFIC * at(moved)))
         return total

@@ -182,6 +182,8 @@ EXAMPLES: dict[str, Example] = {
     "t5_attention": Example(softmax.t5_attention, {"L": lambda s: 32}),
     "gated_delta_rule": Example(recurrent.gated_delta_rule),
     "kimi_delta_attention": Example(recurrent.kimi_delta_attention),
+    "rwkv7": Example(recurrent.rwkv7),
+    "longhorn": Example(recurrent.longhorn),
     "state_space_duality": Example(recurrent.state_space_duality, GROUPED),
     "additive_attention": Example(softmax.additive_attention),
     "attention_1pass": Example(

@@ -18,6 +18,7 @@ from attngraph.compiler.forms import Form, account
 from attngraph.compiler.graph import Node, topological
 from attngraph.compiler.report import Report
 from attngraph.compiler.scan import Scan, deep
+from benchmarks import examples
 
 LENGTHS = (1, 2, 17, 257)
 
@@ -504,3 +505,15 @@ def test_random_recurrences(made: tuple[str, bool], length: int, seed: int) -> N
         assert isinstance(found, Declined) is not linear
     if linear and scans:
         agree(text, {"N": length, "D": 2}, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("gated_delta_rule", "gated_delta_rule"), ("gated_delta_rule", "kimi_delta_attention"), ("rwkv7", "rwkv7")],
+)
+def test_published_delta_rules_take_no_steps(file: str, name: str) -> None:
+    """Steps read the whole state several times each, which is what they cost beside products of matrices."""
+    [example] = [path for path in examples.FILES if path.stem == file]
+    report = attngraph.load(example, name).report
+    assert report.plan is not None
+    assert not any(isinstance(node.op, Scan) for node in report.plan.nodes())

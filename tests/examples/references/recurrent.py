@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -43,6 +44,34 @@ def gated_delta_rule(
 def kimi_delta_attention(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, *, rate: Tensor) -> Tensor:
     alpha = torch.exp(-rate.exp()[:, None, None] * softplus(g))
     return _gated_delta(unit(q), unit(k), v, alpha, torch.sigmoid(b))
+
+
+def rwkv7(
+    r: Tensor, k: Tensor, v: Tensor, w: Tensor, a: Tensor, *, removed: Tensor, mixed: Tensor, bonus: Tensor
+) -> Tensor:  # fmt: skip
+    decay, rate = torch.exp(-math.exp(-0.5) * torch.sigmoid(w)), torch.sigmoid(a)
+    removal = unit(k * removed[:, None])
+    key = k + k * (rate - 1) * mixed[:, None]
+    state = torch.zeros_like(v[..., 0, :, None] * k[..., 0, None, :])
+    rows = []
+    for n in range(k.shape[-2]):
+        away = removal[..., n, :, None] @ (rate * removal)[..., n, None, :]
+        state = state @ (torch.diag_embed(decay[..., n, :]) - away) + v[..., n, :, None] @ key[..., n, None, :]
+        rows.append((state @ r[..., n, :, None]).squeeze(-1))
+    weight = (r * bonus[:, None] * key).sum(-1, keepdim=True)
+    return torch.stack(rows, -2) + weight * v
+
+
+def longhorn(q: Tensor, k: Tensor, v: Tensor, b: Tensor) -> Tensor:
+    beta, square = torch.sigmoid(b), (k * k).sum(-1, keepdim=True)
+    delta = beta / (1 + beta * square)
+    state = torch.zeros_like(v[..., 0, :, None] * k[..., 0, None, :])
+    rows = []
+    for n in range(k.shape[-2]):
+        key, step = k[..., n, None, :], delta[..., n, :, None]
+        state = (1 - step * key**2) * state + (step * v[..., n, :, None]) * key
+        rows.append((state @ q[..., n, :, None]).squeeze(-1))
+    return torch.stack(rows, -2)
 
 
 def state_space_duality(
