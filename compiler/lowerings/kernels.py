@@ -623,7 +623,7 @@ def fused_attention(
 def softmax_beside(score: Tensor, sink: Tensor, dims: list[int]) -> Tensor:
     """exp(score) over the sum of exp(score) along some dimensions and of exp(sink), of which these have size 1."""
     wide = score.to(accumulator(score))
-    beside = sink.to(wide.dtype)
+    beside = torch.nan_to_num(sink.to(wide.dtype), nan=float("nan"))  # infinity less infinity is no number
     top = torch.maximum(torch.amax(wide, dims, keepdim=True), beside).detach()
     weight = torch.exp(wide - top)
     return (weight / (weight.sum(dims, keepdim=True) + torch.exp(beside - top))).to(score.dtype)
@@ -637,24 +637,24 @@ def sink_attention(
     As attention to one more key in front, which no mask hides and whose value is 0: one more feature is 1 for it and 0
     for all others, and tells the queries its score. Under a causal mask there is one more query, too.
     """
-    width, columns = query.size(-1), value.size(-1)
+    width = query.size(-1)
     query = over_batch(query, 2, sink, 1)
-    first = sink.to(query.dtype).unsqueeze(-1).expand(list(query.shape[:-1]) + [1])
+    first = torch.nan_to_num(sink.to(query.dtype), nan=float("nan"))  # 0 times infinity is no number
+    first = first.unsqueeze(-1).expand(list(query.shape[:-1]) + [1])
     if scaled:
         query = query * width**-0.5
     query = torch.cat([query, first], -1)
     beside = torch.zeros_like(key[..., :1, :])
     beside = torch.nn.functional.pad(beside, [0, 1], value=1.0)
     key = torch.cat([beside, torch.nn.functional.pad(key, [0, 1])], -2)
-    more = max(width + 1 - columns, 0) if value.device.type == "cpu" else 0  # what `fused_attention` would add
-    value = torch.nn.functional.pad(value, [0, more, 1, 0])
+    value = torch.nn.functional.pad(value, [0, 0, 1, 0])
     if mask is not None:
         seen = mask.expand(list(mask.shape[:-1]) + [key.size(-2) - 1])
         shown = torch.ones_like(seen[..., :1]) if seen.dtype == torch.bool else torch.zeros_like(seen[..., :1])
         mask = torch.cat([shown, seen], -1)
     if causal:
         query = torch.nn.functional.pad(query, [0, 0, 1, 0])
-    out = fused_attention(query, key, value, mask, causal, False)[..., :columns]
+    out = fused_attention(query, key, value, mask, causal, False)
     return out[..., 1:, :] if causal else out
 
 
