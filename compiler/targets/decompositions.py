@@ -128,9 +128,50 @@ def full(size: Sequence[Any], fill_value: Any, dtype: torch.dtype | None = None,
     return torch.scalar_tensor(fill_value, dtype=dtype, device=options.get("device")).expand(size)
 
 
+def number_like(value: Any, x: Tensor) -> Tensor:
+    """A number in the dtype of a tensor: handed to an operation as it is, the exporter keeps it in single precision."""
+    return torch.scalar_tensor(value, dtype=x.dtype, device=x.device)
+
+
+def full_like(x: Tensor, fill_value: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
+    if (dtype or x.dtype).is_complex or isinstance(fill_value, complex):
+        return NotImplemented
+    return torch.scalar_tensor(fill_value, dtype=dtype or x.dtype, device=x.device).expand(x.shape)
+
+
+def masked_fill(x: Tensor, mask: Tensor, value: Any) -> Tensor:
+    if x.dtype.is_complex or isinstance(value, complex):
+        return NotImplemented
+    return torch.where(mask, number_like(value, x), x)
+
+
+def power_of_number(base: Any, exponent: Tensor) -> Tensor:
+    if not exponent.is_floating_point():
+        return NotImplemented
+    return torch.pow(number_like(base, exponent), exponent)
+
+
+def sum_with_factor(x: Tensor, y: Tensor, alpha: Any = 1) -> Tensor:
+    if isinstance(alpha, int) or not y.is_floating_point():
+        return NotImplemented
+    return torch.add(x, y * alpha)
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """onnxruntime has its own for float32 only."""
+    if x.dtype != torch.float64:
+        return NotImplemented
+    return torch.where(x > 0, x, x * negative_slope)
+
+
 ONNX: dict[Any, Callable[..., Any]] = {
     aten.scaled_dot_product_attention.default: attention,
     aten.full.default: full,
+    aten.full_like.default: full_like,
+    aten.masked_fill.Scalar: masked_fill,
+    aten.pow.Scalar: power_of_number,
+    aten.add.Tensor: sum_with_factor,
+    aten.leaky_relu.default: leaky_relu,
     aten.elu.default: elu,
     aten.softplus.default: softplus,
     aten.remainder.Scalar: remainder,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 OPSET = 20
 DTYPES = (torch.float32, torch.float64, torch.float16)
+# What onnxruntime does to products of float64 matrices with a number: it keeps the number in single precision.
+SINGLE = ("MatMulScaleFusion",)
 
 
 class ONNX:
@@ -96,8 +98,9 @@ def _session(program: ONNXProgram, example: Example, dtype: torch.dtype) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # what is wrong is raised
     data = program.model_proto.SerializeToString()
+    kept: dict[str, Any] = {"disabled_optimizers": list(SINGLE)} if dtype is torch.float64 else {}
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], **kept)
     except Exception as error:  # its exceptions share no class but this one
         _only_of_runtime(error)
         raise CompileError(f"onnxruntime cannot run this in {_short(dtype)}: {_first_line(error)}") from error

@@ -16,6 +16,7 @@ from attngraph import cli
 from attngraph.compiler.lowerings.library import texts
 from attngraph.compiler.module import save
 from attngraph.compiler.targets import TARGETS
+from attngraph.compiler.targets.decompositions import ONNX
 from attngraph.compiler.targets.instead import ALL_CHUNKS
 
 from ..emit.formulas import CAUSAL, KINDS, LINEAR, ROTATED, SOFTMAX, compiled
@@ -127,6 +128,43 @@ def test_onnx_computes_in_the_dtype_of_its_inputs() -> None:
         torch.testing.assert_close(result, eager(*inputs), rtol=tolerance, atol=tolerance)
     with pytest.raises(ValueError, match="onnxruntime takes no bfloat16 here: use float32"):
         made(*(x.to(torch.bfloat16) for x in inputs))
+
+
+NUMBERS = {
+    "a scale of scores": "softmax[M](0.123456789012345 * (x @ x[N -> M]^T)) @ x[N -> M]",
+    "the base of a power": "0.123456789012345 ^ x",
+    "what is filled in": "where(x > 0, x, 0.123456789012345)",
+    "a factor of what is added": "x + 0.123456789012345 * exp(x)",
+}
+
+
+@pytest.mark.parametrize("value", NUMBERS.values(), ids=list(NUMBERS))
+def test_onnx_keeps_numbers_in_double_precision(value: str) -> None:
+    text = f"attention numbers(x[N, D]) -> [N, D]:\n    where M = N\n    return {value}\n"
+    made, eager = (compiled(text, target=target, dtype=torch.float64) for target in ("onnx", "eager"))
+    with torch.no_grad():
+        for n in (7, 3):
+            x = torch.randn(2, n, 4, dtype=torch.float64)
+            torch.testing.assert_close(made(x), eager(x), rtol=1e-13, atol=1e-13)
+
+
+def test_what_stands_in_for_an_operation_with_a_number_computes_the_same() -> None:
+    x, mask = torch.randn(5, 4, dtype=torch.float64), torch.rand(5, 4) < 0.5
+    cases: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (torch.ops.aten.full_like.default, (x, 0.3), {}),
+        (torch.ops.aten.full_like.default, (x, 3), {"dtype": torch.int64}),
+        (torch.ops.aten.masked_fill.Scalar, (x, mask, 0.3), {}),
+        (torch.ops.aten.pow.Scalar, (0.3, x), {}),
+        (torch.ops.aten.add.Tensor, (x, x.exp()), {"alpha": 0.3}),
+        (torch.ops.aten.leaky_relu.default, (x, 0.3), {}),
+    ]
+    for operation, arguments, named in cases:
+        ours, theirs = ONNX[operation](*arguments, **named), operation(*arguments, **named)
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=1e-15, atol=0.0)
+    assert ONNX[torch.ops.aten.add.Tensor](x, x) is NotImplemented
+    assert ONNX[torch.ops.aten.leaky_relu.default](x.float()) is NotImplemented
+    assert ONNX[torch.ops.aten.pow.Scalar](2, mask.long()) is NotImplemented
 
 
 def test_programs_without_gradients_say_so() -> None:
