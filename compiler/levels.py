@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .graph import Builder, Node
-from .ops.arithmetic import Add, Multiply, Negative, Subtract
+from .ops.arithmetic import Add, Divide, Multiply, Negative, Subtract
 from .ops.cumulative import CumulativeMax
 from .ops.layout import Rename
 from .ops.leaves import Position
@@ -41,7 +41,12 @@ def exponent(node: Node, n: str, m: str, builder: Builder) -> Exponent | None:
             rise = builder.make(Multiply(), builder.make(Position(n)), rate) if rate is not None else None
             rise = rise or gate_level(term, n, m, builder)
             if rise is None:
-                return None
+                inner = _scaled(term, n, m, builder)
+                if inner is None:
+                    return None
+                for found, items in ((level, inner.level), (keys, inner.key), (queries, inner.query)):
+                    found += [(sign * one, item) for one, item in sorted(items, key=lambda item: item[1].index)]
+                continue
             level.append((sign, rise))
         else:
             (keys if m in term.axes else queries).append((sign, term))
@@ -55,6 +60,24 @@ def exponent(node: Node, n: str, m: str, builder: Builder) -> Exponent | None:
     if any(len({*part}) < len(part) for part in parts):
         return None  # a term that is there twice
     return Exponent(*map(frozenset, parts))
+
+
+def _scaled(node: Node, n: str, m: str, builder: Builder) -> Exponent | None:
+    """The parts of a sum that is multiplied or divided by a value without the two axes."""
+    if not isinstance(node.op, Multiply | Divide):
+        return None
+    pairs = (node.inputs, node.inputs[::-1])[: 1 + isinstance(node.op, Multiply)]
+    inner, scale = next(((a, b) for a, b in pairs if not {n, m} & {*b.axes}), (None, None))
+    if inner is None or scale is None or not isinstance(inner.op, Add | Subtract | Negative | Multiply | Divide):
+        return None
+    parts = exponent(inner, n, m, builder)
+    if parts is None:
+        return None
+    made = (
+        frozenset((sign, builder.make(type(node.op)(), one, scale)) for sign, one in items)
+        for items in (parts.level, parts.key, parts.query)
+    )
+    return Exponent(*made)
 
 
 def _terms(node: Node, builder: Builder) -> list[Item]:
@@ -78,24 +101,25 @@ def _moved(key: Node, query: Node, n: str, m: str) -> bool:
     return any(one.op == rename and one.inputs[0] is other for one, other, rename in renamed)
 
 
-def earlier(condition: Node, *, hides: bool = False) -> tuple[str, str] | None:
-    """The axes n and m of a condition that holds (hides: fails) exactly where m is at n or before it."""
+def earlier(condition: Node, *, hides: bool = False) -> tuple[str, str, int] | None:
+    """n, m and c >= 0 of a condition that holds (hides: fails) exactly where m is c places before n or earlier."""
     if len(condition.axes) != 2:
         return None
     for n, m in (condition.axes, condition.axes[::-1]):
-        if lag_at_least(condition, n, m, negated=hides) == 0:
-            return n, m
+        least = lag_at_least(condition, n, m, negated=hides)
+        if least is not None and least >= 0:
+            return n, m, least
     return None
 
 
-def is_running_maximum(node: Node, of: Exponent, n: str, m: str, builder: Builder) -> bool:
-    """Whether a value over n is the largest `level[n] - level[m] + key[m]` of all m at n and before it."""
+def is_running_maximum(node: Node, of: Exponent, n: str, m: str, least: int, builder: Builder) -> bool:
+    """Whether a value over n is the largest `level[n] - level[m] + key[m]` of all m at n - least and before it."""
     if isinstance(node.op, Max) and node.op.axes == (m,):
         found = mask_of(node.inputs[0])
-        if found is None or earlier(found[1], hides=found[2]) != (n, m):
+        if found is None or earlier(found[1], hides=found[2]) != (n, m, least):
             return False
         return exponent(found[0], n, m, builder) == Exponent(of.level, of.key, frozenset())
-    if of.level:
+    if of.level or least:
         return False
     key = total(of.key, builder)
     if isinstance(node.op, Rename) and node.op == Rename(m, n):

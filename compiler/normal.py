@@ -10,7 +10,7 @@ A value that couples sequence axes is taken apart on the way where an identity a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from .facts.ranges import Range
@@ -146,6 +146,7 @@ class _Reader:
         self.names = names
         self.policy = policy
         self.taken = set(root.axes)
+        self.summed: set[str] = set()
         self.opened: list[Node] = []
         self.rules: list[str] = []
         self.apart: list[tuple[Node, Node]] = []
@@ -170,6 +171,9 @@ class _Reader:
         if self.count <= MAX_FACTORS and node.type.kind is not Kind.BOOL:
             match op:
                 case Multiply():
+                    masked = None if inverse else self._apart(node)
+                    if masked is not None:
+                        return self.read(masked, False, renaming)
                     return self._product([self.read(operand, inverse, renaming) for operand in node.inputs])
                 case Divide():
                     above, below = node.inputs
@@ -190,12 +194,20 @@ class _Reader:
             if is_sum(node) and not inverse and (root or self.policy.opens(node)):
                 return self._sum(node, renaming, root)
             if not inverse and self.policy.couples(node):
-                apart = separate(node, self.builder, self.policy.range_of)
+                summed = [axis for axis in node.axes if renaming.get(axis, axis) in self.summed]
+                apart = self._apart(node, summed)
                 if apart is not None:
-                    self.rules.append(apart.rule)
-                    self.apart.append((node, apart.node))
-                    return self.read(apart.node, False, renaming)
+                    return self.read(apart, False, renaming)
         return None
+
+    def _apart(self, node: Node, summed: Collection[str] = ()) -> Node | None:
+        """What a value that couples positions is written as, by an identity."""
+        apart = separate(node, self.builder, self.policy.range_of, summed) if self.policy.couples(node) else None
+        if apart is None:
+            return None
+        self.rules.append(apart.rule)
+        self.apart.append((node, apart.node))
+        return apart.node
 
     def _forget(self, opened: int, rules: int, apart: int) -> None:
         """What was opened since then stays closed after all."""
@@ -240,10 +252,11 @@ class _Reader:
         for axis in op.axes:  # a bound axis keeps its name unless another axis of the whole form has it
             name = self.names.fresh(axis) if axis in self.taken or axis in inner.values() else axis
             self.taken.add(name)
+            self.summed.add(name)
             bound.append(name)
             if name != axis:
                 inner[axis] = name
-        terms = self._product([self.read(operand, False, inner) for operand in node.inputs])
+        terms = self._product([self.read(operand, False, inner) for operand in self._operands(node)])
         if terms is None and root:  # the sum itself is always open: of its operands as they are
             self._forget(1, 0, 0)
             terms = [Term(tuple(Factor(self._renamed(operand, inner)) for operand in node.inputs))]
@@ -253,6 +266,14 @@ class _Reader:
             count = Term((Factor(self.builder.make(Size(Poly.volume(op.axes))), True),))
             terms = [term.times(count) for term in terms]
         return [self._bind(term, bound, op.axes) for term in terms]
+
+    def _operands(self, node: Node) -> tuple[Node, ...]:
+        """What a sum multiplies; a mask beside an exponential goes under it."""
+        if len(node.inputs) == 2 and len({*node.inputs[0].axes} & {*node.inputs[1].axes}) > 1:
+            masked = self._apart(self.builder.make(Multiply(), *node.inputs))
+            if masked is not None:
+                return (masked,)
+        return node.inputs
 
     def _bind(self, term: Term, names: list[str], axes: tuple[str, ...]) -> Term:
         """The sum of a term over axes; over one that no factor carries it is a multiple of the term."""

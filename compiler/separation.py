@@ -6,25 +6,28 @@ Each is exact and states why it holds. What none of them takes apart stays a fac
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from .facts.ranges import Range
 from .graph import Builder, Node
-from .levels import earlier, exponent, is_running_maximum, total
+from .levels import Exponent, earlier, exponent, is_running_maximum, total
 from .ops.arithmetic import Add, Divide, IntegerPower, Multiply, Negative, Subtract
 from .ops.functions import Abs, Cos, Exp, Log, Relu, Sin, Square
 from .ops.layout import Broadcast, Rename
-from .ops.leaves import Literal, Size
-from .ops.logic import Equal, Where
+from .ops.leaves import Literal, Position, Size
+from .ops.logic import Equal, GreaterEqual, Where
 from .ops.normalisations import L1Normalize, Softmax
 from .ops.pairs import Clamp, Maximum, Minimum
 from .ops.reductions import Max, Sum
-from .ops.selection import Take
-from .rules.chain import build_sum, terms
+from .ops.selection import Shift, Take
+from .rules.chain import build_product, build_sum, factors, terms
+from .sizes import Poly
 from .structure import mask_of
+from .types import Kind
 
 LOWEST = -1e30  # of a level, so that a difference of two is a number
+MODERATE = 11.0  # exponentials up to here, and down to minus this, are numbers of every precision
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ REASONS = {
         "exp(c[n] - c[m] + i[m] - s[n]) = exp(c[n] - t[n] - (c[m] - t[m])) * exp(i[m] - t[m]) * exp(t[n] - s[n]); with "
         "t[n], the largest c[n] - c[m] + i[m] up to n, no exponent of a decay or of a key is above 0"
     ),
+    "largest of an exponent": (
+        "exp(a + b) = exp(a + t) * exp(b - t); with t, the largest b, neither overflows before the text does"
+    ),
     "mask as a factor": "where(c, x, 0) is x times the indicator of c",
     "known sign": "relu, abs and bounds leave a value alone that never crosses them",
     "normalised by a sum": "l1_normalize of values that are not negative divides them by their sum",
@@ -55,12 +61,17 @@ REASONS = {
 }
 
 
-def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) -> Apart | None:
+RangeOf = Callable[[Node], Range]
+
+
+def separate(node: Node, builder: Builder, range_of: RangeOf, summed: Collection[str] = ()) -> Apart | None:
     """The node as sums and products of values with fewer axes, or None if no identity applies.
 
-    range_of: what is known of a value.
+    range_of: what is known of a value. summed: axes that the value is summed over.
     """
     match node.op:
+        case Multiply():
+            return _masked_exponentials(node, builder, range_of)
         case Relu() | Abs() | Maximum() | Minimum() | Clamp():
             kept = _never_bounded(node, range_of)
             return None if kept is None else Apart(kept, "known sign")
@@ -70,23 +81,38 @@ def separate(node: Node, builder: Builder, range_of: Callable[[Node], Range]) ->
             return _without_shift(node, builder)
         case Exp():
             return (
-                _below_a_maximum(node, builder)
+                _below_a_maximum(node, builder, range_of)
                 or _mask_under_exp(node, builder)
                 or _exp_of_log(node, builder, range_of)
-                or _function_of_a_sum(node, builder)
-                or _exp_beside_a_decay(node, builder)
+                or _exp_of_a_sum(node, builder, range_of, summed)
+                or _exp_beside_a_decay(node, builder, range_of)
             )
         case Square() | IntegerPower():
             return _power_of_a_magnitude(node, builder)
         case Cos() | Sin():
             return _cosine_of_a_magnitude(node, builder) or _function_of_a_sum(node, builder)
         case Where():
-            return _below_a_maximum(node, builder) or _mask(node, builder)
+            return (
+                _below_a_maximum(node, builder, range_of)
+                or _masked_exponentials(node, builder, range_of)
+                or _mask(node, builder, range_of)
+            )
     return None
 
 
-def _mask(node: Node, builder: Builder) -> Apart | None:
+def _mask(node: Node, builder: Builder, range_of: RangeOf) -> Apart | None:
     condition, yes, no = node.inputs
+    for shown, hidden, hides in ((yes, no, False), (no, yes, True)):
+        if not isinstance(shown.op, Exp) or not _is(hidden, 0) or _is_moderate(shown.inputs[0], builder, range_of):
+            continue
+        # what the mask hides must not be compared with the rest
+        parts = _split(shown.inputs[0], builder)
+        for kept, masked in (parts, parts[::-1]) if parts is not None else ():
+            if {*condition.axes} <= {*masked.axes}:
+                branches = (masked, builder.make(Literal(-math.inf)))
+                left = builder.make(Where(), condition, *(branches[::-1] if hides else branches))
+                return Apart(builder.make(Exp(), builder.make(Add(), kept, left)), "mask under an exponential")
+        return None
     one, zero = builder.make(Literal(1.0)), builder.make(Literal(0.0))
     if isinstance(no.op, Literal) and no.op.value == 0 and not _is_number(yes):
         indicator = builder.make(Where(), condition, one, zero)
@@ -157,35 +183,121 @@ def _exp_of_log(node: Node, builder: Builder, range_of: Callable[[Node], Range])
     return Apart(result, "exponential of a logarithm")
 
 
-def _exp_beside_a_decay(node: Node, builder: Builder) -> Apart | None:
+def _exp_beside_a_decay(node: Node, builder: Builder, range_of: RangeOf) -> Apart | None:
     """exp(x[n] - x[m] + a[n] + b[m]) = exp(x[n] - x[m]) * exp(a[n]) * exp(b[m]): a decay stays in one piece."""
-    summands = _summands(node.inputs[0])
-    decays: list[Summand] = []
+    found = _beside_a_level(node.inputs[0], builder)
+    if found is None:
+        return None
+    level, own = found
+    rule = "exponential of a sum"
+    if len(own) == 2 and not _is_moderate(node.inputs[0], builder, range_of):
+        own, rule = _less_the_largest(own[0], own[1], builder), "largest of an exponent"
+    result = builder.make(Exp(), level)
+    for exponents in own:
+        result = builder.make(Multiply(), result, builder.make(Exp(), exponents))
+    return Apart(result, rule)
+
+
+def _beside_a_level(exponents: Node, builder: Builder) -> tuple[Node, list[Node]] | None:
+    """A sum as what depends on how far two positions are apart, and what has fewer axes; None if it is no such sum."""
+    summands = _summands(exponents)
+    level: list[Summand] = []
     rest: dict[frozenset[str], list[Summand]] = {}
     while summands:
         term, minus = summands.pop(0)
         other = next((s for s in summands if s[1] is not minus and _same_elsewhere(term, s[0])), None)
         if other is not None:
             summands.remove(other)
-            decays += [(term, minus), other] if isinstance(other[0].op, Rename) else [other, (term, minus)]
-        elif len(term.axes) < len(node.axes):
+            level += [(term, minus), other] if isinstance(other[0].op, Rename) else [other, (term, minus)]
+        elif len(term.axes) < len(exponents.axes):
             rest.setdefault(frozenset(term.axes), []).append((term, minus))
         elif not term.type.batched or _is_difference(term):
-            decays.append((term, minus))
+            level.append((term, minus))
         else:
             return None
-    decay = _total(decays, builder)
-    if decay is None or not rest:
+    rise = _total(level, builder)
+    if rise is None or not rest:
         return None
-    result = builder.make(Exp(), decay)
-    for group in rest.values():
-        exponent = _total(group, builder)
-        assert exponent is not None
-        result = builder.make(Multiply(), result, builder.make(Exp(), exponent))
-    return Apart(result, "exponential of a sum")
+    return rise, [own for group in rest.values() if (own := _total(group, builder)) is not None]
 
 
-def _below_a_maximum(node: Node, builder: Builder) -> Apart | None:
+def _less_the_largest(a: Node, b: Node, builder: Builder) -> list[Node]:
+    """Two exponents with the same sum, of which the second is not above 0."""
+    make = builder.make
+    top = _finite(make(Max(tuple(axis for axis in b.axes if axis not in a.axes)), b), builder)
+    return [make(Add(), a, top), make(Subtract(), b, top)]
+
+
+def _masked_exponentials(node: Node, builder: Builder, range_of: RangeOf) -> Apart | None:
+    """A product under a mask with the mask on its exponentials: only those positions are compared that it shows."""
+    if isinstance(node.op, Where):
+        condition, yes, no = node.inputs
+        hides = _is(yes, 0)
+        if not hides and not _is(no, 0):
+            return None
+        items = factors(builder, no if hides else yes)
+        if len(items) < 2:
+            return None
+    else:
+        items = factors(builder, node)
+        masks = [(item, found) for item in items if item[0] > 0 and (found := _indicator(item[1])) is not None]
+        if len(masks) != 1:
+            return None
+        [(mask, (condition, hides))] = masks
+        items.remove(mask)
+    exponentials = [
+        item
+        for item in items
+        if item[0] > 0 and isinstance(item[1].op, Exp) and {*condition.axes} <= {*item[1].axes}
+        and item[1].type.batched and _comes_apart(item[1].inputs[0], condition, builder, range_of)
+    ]  # fmt: skip
+    if not exponentials:
+        return None
+    exponents = build_sum(builder, [(1, each.inputs[0]) for _, each in exponentials])
+    branches = (builder.make(Exp(), exponents), builder.make(Literal(0.0)))
+    masked = builder.make(Where(), condition, *(branches[::-1] if hides else branches))
+    rest = [item for item in items if item not in exponentials]
+    return Apart(build_product(builder, [*rest, (1, masked)]), "mask as a factor")
+
+
+def _indicator(node: Node) -> tuple[Node, bool] | None:
+    """(c, whether c hides) where the node is 1 or 0 by a condition on two positions."""
+    if len(node.axes) < 2:
+        return None
+    if node.type.kind is Kind.BOOL:
+        return node, False
+    if isinstance(node.op, Where):
+        condition, yes, no = node.inputs
+        if (_is(yes, 1) and _is(no, 0)) or (_is(yes, 0) and _is(no, 1)):
+            return condition, _is(yes, 0)
+    return None
+
+
+def _comes_apart(exponents: Node, condition: Node, builder: Builder, range_of: RangeOf) -> bool:
+    """Whether an exponent is a sum of what two positions have, of which one, by itself, may be too large."""
+    if _is_difference(exponents):
+        return False
+    for n, m in (condition.axes, condition.axes[::-1]) if len(condition.axes) == 2 else ():
+        parts = exponent(exponents, n, m, builder)
+        if parts is not None:
+            return _overflows(parts, n, builder, range_of)
+    return _split(exponents, builder) is not None and not _is_moderate(exponents, builder, range_of)
+
+
+def _is_moderate(exponents: Node, builder: Builder, range_of: RangeOf) -> bool:
+    """Whether the exponentials of the parts of a sum, by themselves, are numbers of every precision."""
+    if not exponents.type.batched:
+        return True
+    if _is_difference(exponents):
+        return True
+    parts = _split(exponents, builder)
+    if parts is None:
+        beside = _beside_a_level(exponents, builder)
+        return beside is None or all(range_of(part).high <= MODERATE for part in beside[1])
+    return all(range_of(part).high <= MODERATE for part in parts)
+
+
+def _below_a_maximum(node: Node, builder: Builder, range_of: RangeOf) -> Apart | None:
     """exp of scores of keys under a level, less what the query has, and 0 for later keys; None if it is none.
 
     exp(i[m]) and exp(-s[n]) by themselves overflow and vanish where exp(i[m] - s[n]) does not.
@@ -195,31 +307,61 @@ def _below_a_maximum(node: Node, builder: Builder) -> Apart | None:
         return None
     condition, exponents, hides = found
     pair = earlier(condition, hides=hides)
-    parts = exponent(exponents, *pair, builder) if pair is not None else None
-    if pair is None or parts is None or not parts.key or not any(pair[0] in term.axes for _, term in parts.query):
+    parts = exponent(exponents, *pair[:2], builder) if pair is not None else None
+    if pair is None or parts is None or _is_difference(exponents):
         return None
-    n, m = pair
+    if not _overflows(parts, pair[0], builder, range_of):
+        return None
+    n, m, least = pair
     make = builder.make
-    known = next((i for i in parts.query if i[0] < 0 and is_running_maximum(i[1], parts, n, m, builder)), None)
-    if known is not None:
-        top, rest = known[1], parts.query - {known}
+    known = next((i for i in parts.query if i[0] < 0 and is_running_maximum(i[1], parts, n, m, least, builder)), None)
+    rest = parts.query - {known} if known is not None else parts.query
+    shown = _shown(condition, hides, builder)
+    up_to = make(GreaterEqual(), make(Position(n)), make(Position(m))) if least else condition
+    level = parts.level
+    if known is not None and not least:
+        top = known[1]
     else:
-        rise = total(parts.level | parts.key | {(-s, make(Rename(n, m), t)) for s, t in parts.level}, builder)
+        rise = total(level | parts.key | {(-s, make(Rename(n, m), t)) for s, t in level}, builder)
         if n not in rise.axes:
             rise = make(Broadcast((n, *rise.axes)), rise)
-        branches = (rise, make(Literal(-math.inf)))
-        top = make(Max((m,)), make(Where(), condition, *(branches[::-1] if hides else branches)))
-        rest = parts.query | {(1, top)}
-    least = make(Literal(-math.inf))  # the score of every key so far
-    finite = make(Where(), make(Equal(), top, least), make(Literal(LOWEST)), top)
-    level = total(parts.level | {(-1, finite)}, builder)
-    decay = make(Exp(), make(Subtract(), level, make(Rename(n, m), level)))
-    branches = (decay, make(Literal(0.0)))
-    result = make(Where(), condition, *(branches[::-1] if hides else branches))
+        if m not in rise.axes:
+            rise = make(Broadcast((m, *rise.axes)), rise)
+        lowest = make(Literal(-math.inf))
+        top = make(Max((m,)), _shown(up_to, hides and not least, builder)(rise, lowest))
+        if known is None:
+            rest |= {(1, make(Max((m,)), shown(rise, lowest)) if least else top)}
+    finite = _finite(top, builder)
+    level_of = total(level | {(-1, finite)}, builder)
+    last = make(Shift(n, Poly.constant(least)), level_of) if least else level_of
+    result = shown(make(Exp(), make(Subtract(), last, make(Rename(n, m), level_of))), make(Literal(0.0)))
     result = make(Multiply(), result, make(Exp(), total(parts.key | {(-1, make(Rename(n, m), finite))}, builder)))
     if rest:
         result = make(Multiply(), result, make(Exp(), total(rest, builder)))
     return Apart(result, "level of the largest")
+
+
+def _overflows(parts: Exponent, n: str, builder: Builder, range_of: RangeOf) -> bool:
+    """Whether a part of an exponent, by itself, may be too large, or vanish beside a level that makes up for it."""
+    if not parts.key and not any(n in term.axes for _, term in parts.query):
+        return False
+    found = [range_of(total(items, builder)) for items in (parts.key, parts.query)]
+    return any(each.high > MODERATE or (parts.level and each.low < -MODERATE) for each in found)
+
+
+def _shown(condition: Node, hides: bool, builder: Builder) -> Callable[[Node, Node], Node]:
+    """The choice of its first argument where a condition shows a position, and of its second elsewhere."""
+
+    def choice(shown: Node, hidden: Node) -> Node:
+        return builder.make(Where(), condition, *((hidden, shown) if hides else (shown, hidden)))
+
+    return choice
+
+
+def _finite(top: Node, builder: Builder) -> Node:
+    """The largest of some scores, as a number also where all of them are -inf."""
+    nothing = builder.make(Equal(), top, builder.make(Literal(-math.inf)))
+    return builder.make(Where(), nothing, builder.make(Literal(LOWEST)), top)
 
 
 def _causal_exponent(node: Node, builder: Builder) -> tuple[Node, Node, bool] | None:
@@ -282,6 +424,10 @@ def _without_shift(node: Node, builder: Builder) -> Apart | None:
     return Apart(builder.make(replace(op), total, *node.inputs[1:]), "shift of a softmax")
 
 
+def _is(node: Node, value: float) -> bool:
+    return isinstance(node.op, Literal) and node.op.value == value
+
+
 def _is_number(node: Node) -> bool:
     return not node.axes and not node.type.batched
 
@@ -335,14 +481,26 @@ def _signed(node: Node, builder: Builder) -> Node | None:
     return None
 
 
+def _exp_of_a_sum(node: Node, builder: Builder, range_of: RangeOf, summed: Collection[str]) -> Apart | None:
+    """exp(a + b) = exp(a + t) * exp(b - t), with t the largest b along the axes that a lacks."""
+    found = _function_of_a_sum(node, builder)
+    if found is None or _is_moderate(node.inputs[0], builder, range_of):
+        return found
+    parts = _split(node.inputs[0], builder)
+    assert parts is not None
+    a, b = parts if {*summed} & ({*parts[1].axes} - {*parts[0].axes}) else parts[::-1]
+    first, second = (builder.make(Exp(), each) for each in _less_the_largest(a, b, builder))
+    return Apart(builder.make(Multiply(), first, second), "largest of an exponent")
+
+
 def _is_difference(node: Node) -> bool:
     """Whether this is one value at two positions, subtracted, up to a scale."""
     while isinstance(node.op, Multiply | Divide | Negative):
         node = max(node.inputs, key=lambda operand: len(operand.axes))
     if not isinstance(node.op, Subtract):
         return False
-    # in a block, both are taken at the positions of the block
-    sides = [side.inputs[0] if isinstance(side.op, Take) else side for side in node.inputs]
+    # in a block, both are taken at the positions of the block; under a strict mask one is that of some places before
+    sides = [side.inputs[0] if isinstance(side.op, Take | Shift) else side for side in node.inputs]
     return any(isinstance(a.op, Rename) and a.inputs[0] is b for a, b in (sides, sides[::-1]))
 
 
@@ -377,9 +535,7 @@ def _split(node: Node, builder: Builder) -> tuple[Node, Node] | None:
                 parts = _split(value, builder) if set(value.axes) == set(node.axes) else None
                 if parts is None:
                     continue
-                made = [
-                    builder.make(type(node.op)(), *((scale, part) if swapped else (part, scale))) for part in parts
-                ]
+                made = [builder.make(type(node.op)(), *((scale, part) if swapped else (part, scale))) for part in parts]
                 if all(len(part.axes) < len(node.axes) for part in made):
                     return made[0], made[1]
     return None

@@ -23,7 +23,7 @@ from ..ops.emission import as_tensor
 from ..ops.functions import Abs, Exp, Log
 from ..ops.layout import Broadcast, Rename
 from ..ops.leaves import Literal, Position
-from ..ops.logic import Where
+from ..ops.logic import Greater, Where
 from ..ops.pairs import Maximum
 from ..ops.selection import Shift
 from ..rules.chain import build_product, factors
@@ -96,10 +96,18 @@ class CausalScan(Lowering):
     def carried(self, result: Type, *operands: Type) -> tuple[Carried, ...]:
         batch, features, one = tuple(map(Poly.symbol, self.batch)), Poly.volume(self.inner), Poly.constant(1)
         decayed = "" if self.kernel == "causal_scan" else ", decayed up to the last position"
+        if self._beside:
+            shape = (*batch, features, Poly.volume(self.outer) + 1)
+            return (Carried(f"the sum of key times value, and of the keys{decayed}", shape),)
         found = [Carried(f"the sum of key times value{decayed}", (*batch, features, Poly.volume(self.outer)))]
         if self.normalise:
             found.append(Carried(f"the sum of the keys{decayed}", (*batch, features, one)))
         return tuple(found)
+
+    @property
+    def _beside(self) -> bool:
+        """Whether the sum of weights is a column of the values, and divides when all is summed."""
+        return self.bounded and self.kernel != "gated_scan"
 
     def emit(self, emitter: Emitter, result: Type, *operands: Operand) -> ast.expr:
         arguments = self._arguments(emitter, operands)
@@ -107,9 +115,13 @@ class CausalScan(Lowering):
             arguments.append(as_tensor(emitter, operands[3], Kind.REAL, self.batch, wide=True))
         elif self.kernel == "gated_scan":
             arguments.append(self._least(emitter, operands))
-        settings = map(pyast.constant, (self.offset, self.normalise, CHUNK))
+        settings = map(pyast.constant, (self.offset, self.normalise and not self._beside, CHUNK))
         scan = pyast.call(emitter.helper(self.kernel), *arguments, *settings)
-        return unflattened(emitter, scan, self.outer)
+        return unflattened(emitter, self._divided(emitter, scan, operands), self.outer)
+
+    def _divided(self, emitter: Emitter, scan: ast.expr, operands: Sequence[Operand]) -> ast.expr:
+        """The sums over the larger of their last column and the bound."""
+        return pyast.call(emitter.helper("over_bound"), scan, self._least(emitter, operands)) if self._beside else scan
 
     def emit_from(
         self, emitter: Emitter, result: Type, state: Sequence[ast.expr], *operands: Operand
@@ -123,10 +135,12 @@ class CausalScan(Lowering):
             wide = pyast.method(rate, "to", emitter.dtype(Kind.REAL, wide=True))
             decay = pyast.method(pyast.method(pyast.call("torch.exp", wide), "unsqueeze", -1), "unsqueeze", -1)
             arguments += [rate, emitter.lasting("decay", decay, operands[3])]
-        kernel = self.kernel.replace("scan", "mean") if self.normalise else self.kernel
+        kernel = self.kernel.replace("scan", "mean") if self.normalise and not self._beside else self.kernel
         settings = map(pyast.constant, (self.offset, CHUNK))
         scan = pyast.call(emitter.helper(f"{kernel}_from"), *arguments, *state, *settings)
-        return Continuation(scan, finish=lambda piece: unflattened(emitter, piece, self.outer))
+        return Continuation(
+            scan, finish=lambda piece: unflattened(emitter, self._divided(emitter, piece, operands), self.outer)
+        )
 
     def _least(self, emitter: Emitter, operands: Sequence[Operand]) -> ast.expr:
         """The least that a sum of weights divides by, or None."""
@@ -140,6 +154,8 @@ class CausalScan(Lowering):
             self._matrix(emitter, key, self.key, self.inner),
             self._matrix(emitter, value, self.key, self.outer),
         ]
+        if self._beside:
+            arguments[2] = pyast.call(emitter.helper("with_column_of_ones"), arguments[2])
         if self.kernel == "gated_scan":
             arguments.append(emitter.align(rest[0], (*self.batch, self.query)))
         return arguments
@@ -202,6 +218,7 @@ class Weight:
 
     rate: the logarithm of the decay, of one step or, in `gated_scan`, of the step to each position; the decay itself,
     of any sign, where `plain`.
+    late: how many places before the query its decay is counted from: those that the mask hides are not in it.
     """
 
     offset: int
@@ -209,6 +226,7 @@ class Weight:
     rate: Node | None = None
     transitions: Node | None = None
     plain: bool = False
+    late: int = 0
 
 
 def match(request: Request) -> Node | str:
@@ -227,7 +245,7 @@ def match(request: Request) -> Node | str:
         return f"a factor couples `{n}` and `{m}` otherwise than by a mask or a decay"
     if not any(isinstance(factor.node.op, Where | Between) for factor in coupling):
         return "there is no causal mask"
-    if weight.offset > 1 and weight.kernel == "gated_scan":
+    if weight.offset != weight.late and (weight.late or (weight.offset > 1 and weight.kernel == "gated_scan")):
         return "a gate between positions that are further apart than neighbours"
     left = [factor for factor in factors if n in factor.axes and m not in factor.axes]
     right = [factor for factor in factors if n not in factor.axes and factor not in coupling]
@@ -255,10 +273,16 @@ def match(request: Request) -> Node | str:
     query = product(left, own & carried)
     key = product(keys, own & set(_axes(keys)))
     value = product(values, own & set(_axes(values)))
+    repeated = m not in value.axes
     query, key, value = _at(query, n, builder), _at(key, m, builder), _at(value, m, builder)
     rate: tuple[Node, ...] = ()
     if weight.rate is not None:
         rate = (_at(weight.rate, n, builder) if gated else weight.rate,)
+    if weight.late:
+        # what a query sees ends there, and so do its gates: all that the keys have is moved to where it is seen
+        key = builder.make(Shift(m, Poly.constant(weight.late)), key)
+        value = value if repeated else builder.make(Shift(m, Poly.constant(weight.late)), value)
+        weight = replace(weight, offset=0)
     if decaying:
         key = _over(key, inner, builder)
         rate = (_over(rate[0], inner, builder),)
@@ -303,13 +327,16 @@ def _element_by_element(
     product: Callable[[list[Factor], frozenset[str]], Node],
 ) -> Node:
     """A gate per feature: the state has one entry per feature and value channel, each with its own decay."""
-    assert weight.rate is not None
+    rate, offset = weight.rate, 0 if weight.late else weight.offset
+    assert rate is not None
     source = _at(product(right, frozenset()), m, builder)
-    features = tuple(dict.fromkeys(axis for axis in (*weight.rate.axes, *source.axes) if axis not in (n, m)))
+    if weight.late:
+        source = builder.make(Shift(m, Poly.constant(weight.late)), source)
+    features = tuple(dict.fromkeys(axis for axis in (*rate.axes, *source.axes) if axis not in (n, m)))
     if weight.plain:
-        prefix = builder.make(LinearRecurrence(n, features), weight.rate, builder.make(Rename(m, n), source))
+        prefix = builder.make(LinearRecurrence(n, features), rate, builder.make(Rename(m, n), source))
     else:
-        prefix = builder.make(GatedPrefix(n, m, features, weight.offset), source, weight.rate)
+        prefix = builder.make(GatedPrefix(n, m, features, offset), source, rate)
     return product([*left, Factor(prefix)], bound - {m})
 
 
@@ -408,7 +435,7 @@ def masked_pairs(factors: Sequence[Factor], request: Request) -> set[tuple[str, 
 def weight_of(coupling: Sequence[Factor], n: str, m: str, request: Request) -> Weight | None:
     """The masks and decays among the factors over n and m; None if one of them is neither."""
     offset: int | None = None
-    kernel, rate = "causal_scan", None
+    kernel, rate, late = "causal_scan", None, 0
     for factor in coupling:
         if isinstance(factor.node.op, Transitions):
             op = factor.node.op
@@ -430,11 +457,29 @@ def weight_of(coupling: Sequence[Factor], n: str, m: str, request: Request) -> W
                 return None
             offset = least if offset is None else max(offset, least)
             continue
-        found = _decay(node, n, m, request.builder, request.constants)
+        decay = _decay(node, n, m, request.builder, request.constants)
+        found = (*decay, 0) if decay is not None else _late_decay(node, n, m, request.builder)
         if found is None or rate is not None:
             return None
-        kernel, rate = found
-    return Weight(offset or 0, kernel, rate)
+        kernel, rate, late = found
+    return Weight(offset or 0, kernel, rate, late=late)
+
+
+def _late_decay(node: Node, n: str, m: str, builder: Builder) -> tuple[str, Node, int] | None:
+    """The gates of exp(x[n - c] - x[m]), moved by c, and c > 0; of what came before the first they say nothing."""
+    if not isinstance(node.op, Exp) or not isinstance(node.inputs[0].op, Subtract):
+        return None
+    last, before = node.inputs[0].inputs
+    if not isinstance(last.op, Shift) or last.op.axis != n or before.op != Rename(n, m):
+        return None
+    places = last.op.by.as_number()
+    if not isinstance(places, int) or places < 1 or last.inputs[0] is not before.inputs[0]:
+        return None
+    make = builder.make
+    gates = _at(gates_of(last.inputs[0], n, builder), n, builder)
+    some = make(Greater(), make(Position(n)), make(Literal(0)))
+    gates = make(Where(), some, gates, make(Literal(0.0)))  # the first is not looked at, but is no longer the first
+    return "gated_scan", make(Shift(n, last.op.by), gates), places
 
 
 def _decay(
@@ -494,7 +539,7 @@ def normalised(node: Node, builder: Builder) -> Node | None:
     scan = above.op
     if not isinstance(scan, CausalScan) or scan.normalise:
         return None
-    below, least = _bounded(below, scan)
+    below, least = _bounded(below, scan, builder)
     if not _sums_weights(below, above):
         shared = _with_weights_in_keys(above, below, builder)
         if shared is None:
@@ -503,12 +548,14 @@ def normalised(node: Node, builder: Builder) -> Node | None:
     return builder.make(replace(scan, normalise=True, bounded=bool(least)), *above.inputs, *least)
 
 
-def _bounded(node: Node, scan: CausalScan) -> tuple[Node, tuple[Node, ...]]:
-    """x and y, where the node is `max(abs(x), y)` with y over the queries; else the node, and nothing."""
-    if scan.kernel == "gated_scan" and isinstance(node.op, Maximum):
+def _bounded(node: Node, scan: CausalScan, builder: Builder) -> tuple[Node, tuple[Node, ...]]:
+    """x and y, where the node is `max(abs(x), y)`, and y of each query or of all; else the node, and nothing."""
+    if isinstance(scan, FeatureGatedScan):
+        return node, ()
+    if isinstance(node.op, Maximum):
         for one, least in (node.inputs, node.inputs[::-1]):
-            if isinstance(one.op, Abs) and {*least.axes} <= {*scan.batch, scan.query} and scan.query in least.axes:
-                return one.inputs[0], (least,)
+            if isinstance(one.op, Abs) and {*least.axes} <= {*scan.batch, scan.query}:
+                return one.inputs[0], (_at(least, scan.query, builder),)
     return node, ()
 
 
@@ -518,12 +565,16 @@ def _with_weights_in_keys(above: Node, below: Node, builder: Builder) -> tuple[N
     if not isinstance(one, CausalScan) or not isinstance(other, CausalScan):
         return None
     weight = below.inputs[2]
+    while isinstance(weight.op, Broadcast):
+        [weight] = weight.inputs
     same = replace(other, outer=one.outer, batch=one.batch) == one and not other.outer
     others = [(scan.inputs[:2], scan.inputs[3:]) for scan in (above, below)]
-    if not same or others[0] != others[1] or one.key not in weight.axes or set(weight.axes) & {*one.inner}:
+    if not same or others[0] != others[1] or set(weight.axes) & {*one.inner} or _is(weight, 1):
         return None
     rest = factors(builder, above.inputs[2])
     for factor in factors(builder, weight):
+        if _is(factor[1], 1):
+            continue
         if factor not in rest:
             return None
         rest.remove(factor)

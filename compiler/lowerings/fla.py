@@ -177,7 +177,7 @@ def _scan(node: Node) -> Call | str:
         return "its sums hold the position itself, which is left out here"
     if isinstance(op, FeatureGatedScan) and op.plain:
         return "its gates may be 0 or negative"
-    if op.normalise and op.kernel != "causal_scan":
+    if op.normalise and (op.bounded or op.kernel != "causal_scan"):
         return "it divides no sum that decays by the sum of its weights"
     made = FlashScan(SCANS[op.kernel], op.query, op.key, op.inner, op.outer, op.batch, 0, op.normalise)
     return Call(made, tuple(Product(1, Counter([operand])) for operand in node.inputs))

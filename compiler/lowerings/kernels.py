@@ -98,6 +98,16 @@ def decayed_scan(
     return decayed_chunks(query, key, value, rate, None, offset, normalise, chunk)[0]
 
 
+def with_column_of_ones(value: Tensor) -> Tensor:
+    """[..., E + 1]: sums of these are beside the sums of their weights."""
+    return torch.cat([value, torch.ones_like(value[..., :1])], -1)
+
+
+def over_bound(out: Tensor, least: Tensor) -> Tensor:
+    """Sums [..., N, E + 1] over the absolute value of the last of each row, or over `least`, [..., N], if larger."""
+    return out[..., :-1] / torch.maximum(out[..., -1:].abs(), least.unsqueeze(-1).to(out.dtype))
+
+
 @accumulating
 def decayed_chunks(
     query: Tensor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +15,10 @@ from ..ops.arithmetic import Add
 from ..ops.base import Carried, Continuation, Emitter, Operand
 from ..ops.cumulative import CumulativeMax
 from ..ops.layout import Broadcast, Rename, Reorder
+from ..ops.leaves import Literal, Position
+from ..ops.logic import GreaterEqual, Where
 from ..ops.reductions import Max
+from ..ops.selection import Shift
 from ..rules.chain import build_sum, terms
 from ..sizes import Facts, Poly, Truth
 from ..structure import mask_of
@@ -23,6 +27,7 @@ from .causal import gates_of
 from .lowering import Lowering
 
 CHUNK = 64
+FARTHEST = 16  # places behind the query at which keys may begin: as many gates are added for each query
 SEPARATE = (
     "maximum of a sum",
     "a summand without the axis raises all that are compared by the same amount: it is added to their maximum",
@@ -107,24 +112,40 @@ def match(node: Node, builder: Builder, facts: Facts) -> Found | None:
         return None if made is None else Found(_like(made, node, builder), dict([SEPARATE]))
     shown, condition, hides = masked
     pair = earlier(condition, hides=hides)
-    if pair is None or pair[1] != m or facts.equal(*map(Poly.symbol, pair)) is not Truth.YES:
+    if pair is None or pair[1] != m or facts.equal(*map(Poly.symbol, pair[:2])) is not Truth.YES:
         return None
-    n, _ = pair
+    n, _, least = pair
+    if least > FARTHEST:
+        return None
     found = exponent(shown, n, m, builder)
     if found is None or not found.key:
         return None
     key = total(found.key, builder)
     made = builder.make(CumulativeMax(n), builder.make(Rename(m, n), key))
     rules = {RunningMaximum.rule: RunningMaximum.why}
+    gates = None
     if found.level:
         gates = gates_of(total(found.level, builder), n, builder)
         gates = gates if n in gates.axes else builder.make(Broadcast((n, *gates.axes)), gates)
         batch = tuple(axis for axis in node.axes if axis != n and (axis in key.axes or axis in gates.axes))
         made = builder.make(RunningMaximum(n, m, batch), key, gates)
+    if least:
+        made = _before(made, gates, n, least, builder)
     for sign, term in sorted(found.query, key=lambda item: item[1].index):
         made = build_sum(builder, [(1, made), (sign, term)])
         rules |= [SEPARATE]
     return Found(_like(made, node, builder), rules)
+
+
+def _before(top: Node, gates: Node | None, n: str, places: int, builder: Builder) -> Node:
+    """A running maximum as it was some places before, fallen by the gates since; -inf where nothing was."""
+    make = builder.make
+    made = make(Shift(n, Poly.constant(places)), top)
+    if gates is not None:
+        for place in range(places):
+            made = make(Add(), made, make(Shift(n, Poly.constant(place)), gates) if place else gates)
+    some = make(GreaterEqual(), make(Position(n)), make(Literal(places)))
+    return make(Where(), some, made, make(Literal(-math.inf)))
 
 
 def _separate(scores: Node, m: str, builder: Builder) -> Node | None:

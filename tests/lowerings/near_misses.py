@@ -189,7 +189,7 @@ DECAYS = (
         "d = cumsum[N](f)",
         "return where(pos(N) >= pos(M), (q @ k^T) * exp(c - d[N -> M]), 0) @ v",
         order="O(N)",
-        ops=("causal_scan",),  # exp(c) * exp(-d): a product, as for any two values
+        ops=("gated_scan",),  # no gate: -d is less its largest so far
         result="[H, N, E]",
         negative=("g", "f"),
     ),
@@ -272,16 +272,6 @@ DECAYS = (
 )
 
 LEVELS = (
-    _miss(
-        "level_of_strictly_earlier_keys",  # the running maximum has one key more
-        PLAIN + ", i[M], g[N], s[N]",
-        "where M = N",
-        "sequence N",
-        "c = cumsum[N](g)",
-        "return ((q @ k^T) * exp(where(pos(N) > pos(M), c - c[N -> M] + i, -inf) - s)) @ v",
-        order="O(N^2)",
-        negative=("g",),
-    ),
     _miss(
         "normaliser_that_is_no_absolute_value",  # where the sum is far below 0, the bound is taken
         PLAIN + ", i[M], g[N]",
