@@ -129,10 +129,10 @@ POLYNOMIALS = (
         ops=("decayed_scan",),
     ),
     _miss(
-        "square_of_a_norm",
+        "cube_of_a_magnitude",
         PLAIN,
         "s = abs(q @ k^T)",
-        "return s^2 @ v",
+        "return s^3 @ v",
         order="O(N*M)",
         written="O(N*M)",
         tied=False,
