@@ -212,6 +212,9 @@ class FeatureGatedScan(CausalScan):
         return [*matrices, gates if self.plain else pyast.call(emitter.helper("gate_values"), gates)]
 
 
+FAR = "a gate between positions that are further apart than neighbours"
+
+
 @dataclass(frozen=True)
 class Weight:
     """What couples two positions: a mask n - m >= offset, and a decay besides; or transitions of several states.
@@ -246,13 +249,15 @@ def match(request: Request) -> Node | str:
     if not any(isinstance(factor.node.op, Where | Between) for factor in coupling):
         return "there is no causal mask"
     if weight.offset != weight.late and (weight.late or (weight.offset > 1 and weight.kernel == "gated_scan")):
-        return "a gate between positions that are further apart than neighbours"
+        return FAR
     left = [factor for factor in factors if n in factor.axes and m not in factor.axes]
     right = [factor for factor in factors if n not in factor.axes and factor not in coupling]
     carried = {axis for factor in left for axis in factor.axes}
     inner = tuple(axis for axis in _axes(right) if axis in bound and axis in carried)
     outer = tuple(axis for axis in _axes(right) if axis not in bound and axis not in carried and axis != m)
     rate_axes = weight.rate.axes if weight.rate is not None else ()
+    if weight.kernel == "decayed_scan" and set(rate_axes) & bound:
+        weight = replace(weight, kernel="gated_scan")  # the same gates at every position, one for each feature
     if weight.transitions is not None:
         rate_axes = tuple(axis for axis in weight.transitions.axes if axis not in (n, m))
     gated = weight.kernel == "gated_scan"
@@ -262,6 +267,8 @@ def match(request: Request) -> Node | str:
     outer = tuple(axis for axis in outer if axis not in rate_axes)
     both = [f for f in right if set(f.axes) & set(inner) and set(f.axes) & set(outer)]
     if gated and ((each and (both or not outer)) or (weight.plain and not decaying)):
+        if weight.offset > 1:
+            return FAR
         return _element_by_element(weight, left, right, bound, n, m, builder, product)
     if not set(rate_axes) - set(decaying) <= free:
         return "the decay differs per feature"
