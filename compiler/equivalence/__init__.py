@@ -51,9 +51,10 @@ def equivalent(
     if not tested:
         return Equivalence(Verdict.UNKNOWN, _RUN, "no sizes were found that both formulas take")
     exact: Identity | None = None
-    special = ((sizes, 0, (Manner.NORMAL,)) for sizes in matched.special_sizes())
+    special = tuple(matched.special_sizes())
+    around = ((sizes, 0, (Manner.NORMAL,)) for sizes in special)
     plain = ((sizes, len(Manner) * number, manners) for number, sizes in enumerate(tested))
-    for sizes, seed, drawn in chain(plain, special):
+    for sizes, seed, drawn in chain(plain, around):
         for found, doubtful in search.examples(sizes, seed, drawn):
             if doubtful:
                 exact = exact or identity(matched, tested)
@@ -85,6 +86,10 @@ def equivalent(
     if exact.large and next(_finely(search, tested, manners), None) is None:
         exact = _at_smaller_constants(simple, manners) or exact
     if exact.proved:
+        limit = None if exact.constants else matched.out_of_reach((*tested, *special))
+        if limit is not None:
+            reason = f"equal at these sizes, but more than {limit} is asked for, which is beyond all sizes that were tried"
+            return Equivalence(Verdict.UNKNOWN, "identity testing", reason, exact.proved)
         return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)
     rounded = "; values differ, where rounding may be why" if search.doubtful else ""
     return Equivalence(Verdict.UNKNOWN, "identity testing", f"{exact.doubt}{rounded}", tuple(tested))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..emit.arguments import complete
 from ..formula import Formula
-from ..graph import Node
+from ..graph import Node, topological
 from ..ops.arithmetic import FloorDivide, Modulo
 from ..ops.functions import Ceil, Floor
 from ..ops.leaves import Declared, Literal
 from ..ops.logic import Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual
 from ..ops.pairs import Maximum, Minimum
+from ..ops.selection import Roll, Shift
 from .verdict import Side
 
 _DECIDING = (
@@ -30,11 +31,12 @@ _DECIDING = (
     Floor,
     Ceil,
 )
+_MOVING = (Roll, Shift)
 MAX_TRIED = 4000
 MAX_TRIED_SPECIAL = 60
-MAX_NAMED = 600  # whole numbers of formulas that sizes are tried around
+MAX_NAMED = 600  # whole numbers of formulas that sizes are tried around; of those that decide something, any
 MAX_SPECIAL = 48
-MAX_HELD = 30_000  # elements of a value at sizes that are special
+MAX_HELD = 300_000  # elements of a value at sizes that are special
 #: sizes that are tried for axes, in order: all different, all equal, with ones
 SIZES = ((3, 2, 4, 5, 6, 7, 8, 9, 1), (4, 2, 3, 6, 8, 9, 1, 5), (1, 2, 4, 3, 6, 9))
 _LARGER = (12, 14, 16, 28, 32, 49, 64, 98, 128, 196, 256)
@@ -120,15 +122,16 @@ class Matched:
 
         They are where a formula that asks for a size or a position may answer differently.
         """
-        if not any(_asks(node) for side in (self.left, self.right) for node in side.graph.nodes()):
+        deciding = {number for _, number, _ in self._limits()}
+        if not deciding and not any(_asks(node) for side in (self.left, self.right) for node in side.graph.nodes()):
             return
         mentioned = {number for number in _named(self.left) | _named(self.right) if number > 1}
-        numbers = {n for n in mentioned | {math.isqrt(n) for n in mentioned} if n <= MAX_NAMED}
-        named = sorted({number + near for number in numbers for near in (-1, 0, 1, 2)})
+        numbers = {n for n in mentioned | {math.isqrt(n) for n in mentioned} if n <= MAX_NAMED} - deciding
+        named = [n + near for found in (deciding, numbers) for n in sorted(found) for near in (-1, 0, 1, 2)]
         wanted = dict.fromkeys(axis for _, _, axes in self.given(0) for axis in axes)
         small = (2, 1, 3, 4)
         seen: list[dict[str, int]] = []
-        choices = [{axis: (size,)} for size in named for axis in wanted]
+        choices = [{axis: (size,)} for size in dict.fromkeys(named) for axis in wanted]
         choices += [{one: (3,), other: (3,)} for one in wanted for other in wanted if one < other]
         choices += [{axis: (size,)} for axis in wanted for size in (5, 8)]
         for chosen in choices[:MAX_SPECIAL]:
@@ -136,6 +139,31 @@ class Matched:
             if found is not None and found not in seen and self._largest(found) <= MAX_HELD:
                 seen.append(found)
                 yield found
+
+    def out_of_reach(self, tried: Sequence[Mapping[str, int]]) -> int | None:
+        """A number that positions or sizes are compared with, or moved by, and do not exceed at any of these sizes."""
+        known = [
+            [all_sizes(side.formula, own) for side, own in ((self.left, sizes), (self.right, self.other_sizes(sizes)))]
+            for sizes in tried
+        ]
+        for index, number, names in self._limits():
+            if not any(pair[index].get(name, 0.0) > number for pair in known for name in names):
+                return number
+        return None
+
+    def _limits(self) -> Iterator[tuple[int, int, frozenset[str]]]:
+        """Whole numbers above 1 that positions or sizes are compared with, cut or moved by, and the axes of these.
+
+        The first is 0 for the left formula, 1 for the right one.
+        """
+        for index, side in enumerate((self.left, self.right)):
+            for node in side.graph.nodes():
+                if not (_asks(node) or isinstance(node.op, _MOVING)):
+                    continue
+                inside = topological(node.inputs) if _asks(node) else [node]
+                names = frozenset(axis for each in inside for axis in (*each.axes, *_sizes(each)))
+                if names:
+                    yield from ((index, number, names) for number in sorted(_numbers(inside)) if number > 1)
 
     def _largest(self, sizes: Mapping[str, int]) -> float:
         """How many elements the largest value of both formulas has."""
@@ -216,16 +244,29 @@ def _asks(node: Node) -> bool:
     return not node.type.batched and isinstance(node.op, _DECIDING)
 
 
+def _sizes(node: Node) -> frozenset[str]:
+    return frozenset(name for size in node.op.scalars() for name in size.symbols())
+
+
 def _named(side: Side) -> set[int]:
     """The whole numbers that a formula mentions."""
-    found: set[float] = set(side.formula.constants.values())
-    for node in side.graph.nodes():
+    return _whole(side.formula.constants.values()) | _numbers(side.graph.nodes())
+
+
+def _numbers(nodes: Iterable[Node]) -> set[int]:
+    """The whole numbers that some nodes mention."""
+    found: set[float] = set()
+    for node in nodes:
         if isinstance(node.op, Literal):
             found.add(node.op.value)
         for size in node.op.scalars():
             number = size.as_number()
             found |= set() if number is None else {float(number)}
-    return {int(number) for number in found if math.isfinite(number) and number == int(number)}
+    return _whole(found)
+
+
+def _whole(numbers: Iterable[float]) -> set[int]:
+    return {int(number) for number in numbers if math.isfinite(number) and number == int(number)}
 
 
 def all_sizes(formula: Formula, known: Mapping[str, int]) -> dict[str, float]:

@@ -69,12 +69,38 @@ def test_doubt_is_not_proof(left: str, right: str) -> None:
 
 
 def test_a_proof_says_for_which_sizes() -> None:
-    """3777 is beyond what is tried; the proof claims no more than it has."""
-    found = compare("b", "where(pos(N) > 3777, 0, b)")
+    found = compare("roll[M](b, by=1)", "roll[M](roll[M](b, by=2), by=-1)")
     assert found.verdict is Verdict.PROVED
     assert not found.everywhere
     assert "at these sizes only" in found.confidence
-    assert max(sizes["N"] for sizes in found.sizes) < 3777
+
+
+#: What a size or a position decides, with the least number of positions at which it does.
+LIMITS = (
+    ("where(pos(N) > {}, 0, b)", 2),
+    ("where(N > {}, 0, b)", 1),
+    ("where(pos(N) / {} >= 1, 0, b)", 1),
+    ("where(pos(N) - {} >= 0, 0, b)", 1),
+    ("b * (1 - pos(N) // {})", 1),
+    ("b * min(pos(N) % {} + 1, 1) + max(pos(N) - {}, 0)", 2),
+    ("b + shift[N](b, by={})", 1),
+)
+
+
+@pytest.mark.parametrize(("right", "more"), LIMITS)
+def test_a_large_number_is_tried(right: str, more: int) -> None:
+    found = compare("b", right.replace("{}", "3777"))
+    assert found.verdict is Verdict.DIFFERENT
+    assert found.counterexample is not None
+    assert found.counterexample.sizes["N"] >= 3777 + more
+
+
+@pytest.mark.parametrize("right", [right for right, _ in LIMITS])
+def test_a_number_beyond_what_is_tried_is_doubt(right: str) -> None:
+    """Such formulas are equal at every size that anybody can try, and no proof says that they are at others."""
+    found = compare("b", right.replace("{}", "3777000"))
+    assert found.verdict is Verdict.UNKNOWN
+    assert "3777000" in found.confidence
 
 
 def test_results_of_different_sizes_are_no_values_to_compare() -> None:
