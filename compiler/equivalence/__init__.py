@@ -88,7 +88,7 @@ def equivalent(
     if exact.proved:
         limit = None if exact.constants else matched.out_of_reach((*tested, *special))
         if limit is not None:
-            reason = f"equal at these sizes, but more than {limit} is asked for, which is beyond all sizes that were tried"
+            reason = f"equal at these sizes; more than {limit} is asked for, which is beyond all sizes that were tried"
             return Equivalence(Verdict.UNKNOWN, "identity testing", reason, exact.proved)
         return Equivalence(Verdict.PROVED, "identity testing", exact.confidence, exact.proved)
     rounded = "; values differ, where rounding may be why" if search.doubtful else ""

@@ -198,7 +198,11 @@ def test_every_formula_has_a_reference() -> None:
 
 
 def test_reference_has_the_name_of_its_formula() -> None:
-    shared = {"bam_attention_shared_kv": "bam_attention", "minimal_attention_convex": "minimal_attention"}
+    shared = {
+        "bam_attention_shared_kv": "bam_attention",
+        "latent_attention_absorbed": "latent_attention",
+        "minimal_attention_convex": "minimal_attention",
+    }
     for name, example in EXAMPLES.items():
         assert example.reference.__name__ == shared.get(name, name)
 

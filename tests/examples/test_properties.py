@@ -300,7 +300,7 @@ def test_sizes_that_do_not_fit_are_refused(
     ("name", "blocked"),
     [
         ("softmax_attention", "softmax"), ("sigmoid_attention", "sigmoid"), ("pointer_attention", "tanh"),
-        ("lssa", "softplus"), ("quadrature_attention", "softmax"), ("fourier_karat", "cos"),
+        ("lssa", "softplus"), ("quadrature_attention", "exp(q @ k^T / sqrt(D))"), ("fourier_karat", "cos"),
         ("sparsifiner_attention", "softmax"), ("clipped_softmax_attention", "softmax"), ("attention_3pass", "max"),
     ],
 )  # fmt: skip
