@@ -109,7 +109,8 @@ def _settled(node: Node, builder: Builder) -> Node | None:
             operands[0] = _under(operands[0], constraints(operands[1], exact=False), builder)
         case Multiply():
             left, right = operands
-            operands = [_under(left, _support(right), builder), _under(right, _support(left), builder)]
+            left = _under(left, _support(right), builder)
+            operands = [left, _under(right, _support(left), builder)]  # of two equal masks one stays
     if operands == list(node.inputs):
         return None
     made = builder.make(node.op, *operands)

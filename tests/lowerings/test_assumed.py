@@ -40,6 +40,12 @@ COUNTED = [
     _case("condition_of_a_decay", "(s * exp(-rate * lag) * (lag >= 0)) @ v"),
     _case("condition_of_a_magnitude", "(0.9^abs(lag) * (lag >= 0) * s) @ v"),
 ]
+BOTH = [
+    _case("two_masked_factors", "(where(lag >= 0, s, 0) * where(lag >= 0, 1, 0)) @ v"),
+    _case("one_mask_within_the_other", "(where(lag > 0, s, 0) * where(lag >= 0, 0.9^abs(lag), 0)) @ v"),
+    _case("two_masked_decays", "(s * (where(lag >= 0, 0.9^lag, 0) * where(lag >= 0, 0.8^lag, 0))) @ v", "O(N*log(N))"),
+    _case("a_mask_and_its_multiple", "(where(2 * lag >= 0, s, 0) * (where(lag < 0, 0, s) / 2)) @ v"),
+]
 MISSES = [
     _case("other_mask", "where(lag >= -1, s * 0.9^abs(lag), 0) @ v", "O(N*log(N))"),
     _case("tighter_bound", "where(lag >= 0, s * 0.9^max(lag, 3), 0) @ v", "O(N*log(N))"),
@@ -70,6 +76,11 @@ def test_a_condition_is_a_number(case: Case) -> None:
     assert NUMBER in _rules(case)
 
 
+@pytest.mark.parametrize("case", BOTH, ids=str)
+def test_of_the_masks_of_two_factors_one_stays(case: Case) -> None:
+    assert checked(case.text).order == case.order
+
+
 @pytest.mark.parametrize("case", MISSES, ids=str)
 def test_declined(case: Case) -> None:
     assert checked(case.text).order == case.order
@@ -77,7 +88,7 @@ def test_declined(case: Case) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 67])
-@pytest.mark.parametrize("case", [*FOUND, *COUNTED, *MISSES], ids=str)
+@pytest.mark.parametrize("case", [*FOUND, *COUNTED, *BOTH, *MISSES], ids=str)
 def test_values_and_gradients(case: Case, length: int) -> None:
     sizes = all_sizes(case, length)
     same_values_and_gradients(pair(case.text, fixed(case, sizes)), draw(case, sizes, (2,)), 1e-9)
