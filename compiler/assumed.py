@@ -13,7 +13,7 @@ from fractions import Fraction
 from .graph import Builder, Graph, Node, topological
 from .ops.arithmetic import Divide, Multiply, Negative
 from .ops.functions import Abs, Relu
-from .ops.layout import Reorder
+from .ops.layout import Broadcast, Reorder
 from .ops.leaves import Literal
 from .ops.logic import Where
 from .ops.normalisations import Softmax
@@ -106,7 +106,9 @@ def _settled(node: Node, builder: Builder) -> Node | None:
                 known = constraints(operands[0], negated=negated, exact=False)
                 operands[index] = _under(operands[index], known, builder)
         case Softmax() if "mask" in node.op.given and _is_mask(operands[1]):
-            operands[0] = _under(operands[0], constraints(operands[1], exact=False), builder)
+            shown = _under(operands[0], constraints(operands[1], exact=False), builder)
+            lost = set(operands[0].axes) != set(shown.axes)
+            operands[0] = builder.make(Broadcast(operands[0].axes), shown) if lost else shown
         case Multiply():
             left, right = operands
             left = _under(left, _support(right), builder)

@@ -58,8 +58,10 @@ def _in_a_softmax(formula: Formula, found: Found) -> bool:
 def _numbers(formula: Formula) -> Iterator[Diagnostic]:
     judged = hazards(formula)
     if any(each.hazard in (Hazard.EMPTY, Hazard.OVERFLOW) for each in judged):
-        gone = set(formula.graph) - set(recognised(formula, formula.graph).graph)
-        judged = tuple(each for each in judged if each.node not in gone or not _in_a_softmax(formula, each))
+        spelled = recognised(formula, formula.graph)
+        exponentials = (node for node in spelled.graph if isinstance(node.op, Exp))
+        left = {*spelled.graph, *(spelled.origins.get(node, node) for node in exponentials)}
+        judged = tuple(each for each in judged if each.node in left or not _in_a_softmax(formula, each))
     for found in judged:
         if found.given:
             continue

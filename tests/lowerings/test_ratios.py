@@ -52,7 +52,7 @@ MISSES = [
     _case("twice_above", PLAIN, E, "return ((e * e) @ v) / sum[M](e)"),
     _case("added_value", PLAIN, E, "return (e @ v + 1) / sum[M](e)"),
     _case("one_mask_only", PLAIN, E, "return (where(pos(N) >= pos(M), e, 0) @ v) / sum[M](e)", tied=True),
-    _case("over_other_keys", PLAIN, E, "return sum[M](e * (e / (1 + sum[N](e)))) / sum[M](e)", result="[N]"),
+    _case("over_other_keys", PLAIN, E, "return sum[M](e * (e / (2 + sum[N](e)))) / sum[M](e)", result="[N]"),
     _case("over_fewer_axes", PLAIN, E, "return sum[N, M](e * sigmoid(k @ q^T)) / sum[M](e)", result="[N]"),
     _case("separable", f"{PLAIN}, g[N], h[M]", "e = exp(g + h)", "return (e @ v) / sum[M](e)"),
     _case("bounded", PLAIN, "e = exp(tanh(q @ k^T))", "return (e @ v) / sum[M](e)"),

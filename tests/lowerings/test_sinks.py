@@ -109,3 +109,15 @@ def test_steps(seen: str, lengths: list[int]) -> None:
         out, state = module.step(state, some_q, some_k, some_v, b)
         parts.append(out)
     torch.testing.assert_close(torch.cat(parts, -2), _reference(seen, q, k, v, b), rtol=0, atol=1e-10)
+
+
+def test_beside_a_softmax_over_the_other_axis() -> None:
+    """Both divisors are sums of the same exponentials: with each softmax recognised, no score is too large."""
+    line = "return sum[M](e * (e / (1 + sum[N](e)))) / sum[M](e)"
+    text = formula("f", "q[N, D], k[M, D]", "e = exp(q @ k^T)", line, result="[N]")
+    module, written = attngraph.compile(text).double(), attngraph.compile(text, form="dense").double()
+    q, k = torch.randn(5, 3, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
+    torch.testing.assert_close(module(q, k), written(q, k))
+    assert not written(q * 1e4, k).isfinite().all()
+    assert module(q * 1e4, k).isfinite().all()
+    assert [each.code for each in attngraph.check(text).diagnostics] == []
