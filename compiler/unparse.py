@@ -248,7 +248,7 @@ class _Writer:
                 given = isinstance(node.op, Argument)
                 if not given and last.get(state, -1) <= at and not any(r is state for r in results):
                     self.lines.append(ast.Assign(old.name, self.written[node].expression))
-                    self.written[node] = _Written(old, self.written[node].axes)
+                    self.written[node] = _Written(old, self.written[state].axes)  # a state is laid out as declared
                 else:
                     if node in states or not (given or isinstance(self.written[node].expression, ast.Name)):
                         kept = self._fresh(_word(node.op))
