@@ -22,8 +22,10 @@ from .ops.arithmetic import Add, Divide, Multiply
 from .ops.contraction import Contraction
 from .ops.layout import Broadcast, Rename, Reorder
 from .ops.leaves import Literal
+from .ops.logic import Where
 from .ops.reductions import Sum
 from .sizes import Facts
+from .types import Kind
 
 EXHAUSTIVE = 7  # factors up to which every binary tree is tried
 TRAFFIC = 4.0  # operations that moving one element of an intermediate is worth
@@ -297,6 +299,8 @@ class _Emitter:
         union = {*left.axes, *right.axes}
         summed = tuple(axis for axis in (*left.axes, *right.axes) if axis not in term.axes)
         summed = tuple(dict.fromkeys(summed))
+        if left.type.kind is right.type.kind is Kind.BOOL:  # two conditions have no product, a number and one have
+            left = self.builder.make(Where(), left, *map(self.builder.make, (Literal(1), Literal(0))))
         if summed:
             left, right = self._plain(left, a), self._plain(right, b)
             rows, columns = self._layout(left, right, set(term.axes))

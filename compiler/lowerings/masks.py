@@ -10,6 +10,7 @@ from ..ops.contraction import Contraction
 from ..ops.leaves import Literal
 from ..ops.logic import Where
 from ..ops.selection import Take
+from ..types import Kind
 
 
 def behind_masks(given: Sequence[Factor], builder: Builder) -> list[Factor]:
@@ -30,6 +31,7 @@ def behind_masks(given: Sequence[Factor], builder: Builder) -> list[Factor]:
             and not isinstance(f.node.op, Contraction | Take)  # as finite as what it is cut out of
             and len(set(f.axes) & set(condition.axes)) > 1
             and not f.node.op.is_given()
+            and f.node.type.kind is not Kind.BOOL  # a condition is never infinite
         ]
         if not hidden:
             continue

@@ -38,6 +38,9 @@ COUNTED = [
     _case("condition", "(s * (lag >= 0)) @ v"),
     _case("condition_first", "((lag >= 0) * s) @ v"),
     _case("condition_of_a_decay", "(s * exp(-rate * lag) * (lag >= 0)) @ v"),
+    _case("condition_beside_a_mask", "(where(lag >= 0, s, 0) * (lag >= 0)) @ v"),
+    _case("condition_beside_an_indicator", "(where(lag >= 0, 1, 0) * s * (lag <= 3)) @ v"),
+    _case("condition_beside_a_condition", "((lag >= 0) * 0.9^abs(lag) * (lag <= 9) * s) @ v"),
     _case("condition_of_a_magnitude", "(0.9^abs(lag) * (lag >= 0) * s) @ v"),
 ]
 BOTH = [
