@@ -60,6 +60,9 @@ def equivalent(
                 exact = exact or identity(matched, tested)
             if exact is None or not doubtful or not exact.proved:
                 return _different(found)
+            here = exact if sizes in tested else identity(matched, [sizes])
+            if here.unequal and not here.unknowns:
+                return _different(found)
         if search.unlike:
             return Equivalence(Verdict.UNKNOWN, "signatures", "the results have different sizes", (sizes,))
     simple = matched

@@ -9,12 +9,28 @@ from dataclasses import dataclass
 from ..emit.arguments import complete
 from ..formula import Formula
 from ..graph import Node, topological
-from ..ops.arithmetic import FloorDivide, Modulo
-from ..ops.functions import Ceil, Floor
-from ..ops.leaves import Declared, Literal
+from ..ops.arithmetic import FloorDivide, Modulo, Multiply
+from ..ops.functions import (
+    Abs,
+    Ceil,
+    Celu,
+    Elu,
+    Floor,
+    HardSigmoid,
+    HardSwish,
+    Int,
+    LeakyRelu,
+    Relu,
+    Relu6,
+    Round,
+    Selu,
+    Sign,
+)
+from ..ops.leaves import Declared, Literal, Size
 from ..ops.logic import Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual
-from ..ops.pairs import Maximum, Minimum
+from ..ops.pairs import Clamp, Maximum, Minimum
 from ..ops.selection import Roll, Shift
+from ..sizes import Atom, Poly
 from .verdict import Side
 
 _DECIDING = (
@@ -28,9 +44,23 @@ _DECIDING = (
     Modulo,
     Maximum,
     Minimum,
+    Clamp,
     Floor,
     Ceil,
+    Round,
+    Int,
+    Abs,
+    Sign,
+    Relu,
+    Relu6,
+    LeakyRelu,
+    Elu,
+    Celu,
+    Selu,
+    HardSigmoid,
+    HardSwish,
 )
+_CUTTING = frozenset({"min", "max", "floor", "ceil"})  # functions of sizes that decide something
 _MOVING = (Roll, Shift)
 MAX_TRIED = 4000
 MAX_TRIED_SPECIAL = 60
@@ -160,10 +190,11 @@ class Matched:
             for node in side.graph.nodes():
                 if not (_asks(node) or isinstance(node.op, _MOVING)):
                     continue
-                inside = topological(node.inputs) if _asks(node) else [node]
-                names = frozenset(axis for each in inside for axis in (*each.axes, *_sizes(each)))
+                inside = topological([node]) if _asks(node) else [node]
+                names = _varying(inside)
                 if names:
-                    yield from ((index, number, names) for number in sorted(_numbers(inside)) if number > 1)
+                    met = _met(node) if _asks(node) else [node]
+                    yield from ((index, number, names) for number in sorted(_numbers(met)) if number > 1)
 
     def _largest(self, sizes: Mapping[str, int]) -> float:
         """How many elements the largest value of both formulas has."""
@@ -241,7 +272,38 @@ def name_of(node: Node) -> str:
 
 def _asks(node: Node) -> bool:
     """Whether a size or a position decides something."""
+    if isinstance(node.op, Size):
+        return any(atom.function in _CUTTING for size in node.op.scalars() for atom in _atoms(size))
     return not node.type.batched and isinstance(node.op, _DECIDING)
+
+
+def _atoms(size: Poly) -> Iterator[Atom]:
+    """The functions in a size, also inside others."""
+    for monomial in size.terms:
+        for atom, _ in monomial:
+            if isinstance(atom, Atom):
+                yield atom
+                for argument in atom.arguments:
+                    yield from _atoms(argument)
+
+
+def _met(node: Node) -> list[Node]:
+    """What a value is made of, but for the numbers that positions and sizes are multiplied by."""
+    found: dict[Node, None] = {}
+    stack = [node]
+    while stack:
+        each = stack.pop()
+        if each in found:
+            continue
+        found[each] = None
+        varying = [operand for operand in each.inputs if _varying(topological([operand]))]
+        stack += varying if varying and isinstance(each.op, Multiply) else each.inputs
+    return [*found]
+
+
+def _varying(nodes: Iterable[Node]) -> frozenset[str]:
+    """The axes whose positions or sizes some nodes are made of."""
+    return frozenset(name for node in nodes for name in (*node.axes, *_sizes(node)))
 
 
 def _sizes(node: Node) -> frozenset[str]:
@@ -259,9 +321,10 @@ def _numbers(nodes: Iterable[Node]) -> set[int]:
     for node in nodes:
         if isinstance(node.op, Literal):
             found.add(node.op.value)
-        for size in node.op.scalars():
-            number = size.as_number()
-            found |= set() if number is None else {float(number)}
+        sizes = [*node.op.scalars()]
+        if isinstance(node.op, Size):
+            sizes += [argument for size in node.op.scalars() for atom in _atoms(size) for argument in atom.arguments]
+        found.update(float(number) for size in sizes if (number := size.as_number()) is not None)
     return _whole(found)
 
 

@@ -84,6 +84,11 @@ LIMITS = (
     ("b * (1 - pos(N) // {})", 1),
     ("b * min(pos(N) % {} + 1, 1) + max(pos(N) - {}, 0)", 2),
     ("b + shift[N](b, by={})", 1),
+    ("b * min(N, {}) / N", 1),
+    ("b + relu(pos(N) - {})", 2),
+    ("b * sign({} - pos(N))", 1),
+    ("b + abs(pos(N) - {}) + pos(N) - {}", 2),
+    ("b * (clamp(pos(N), max={}) - pos(N) + 1)", 2),
 )
 
 
@@ -101,6 +106,11 @@ def test_a_number_beyond_what_is_tried_is_doubt(right: str) -> None:
     found = compare("b", right.replace("{}", "3777000"))
     assert found.verdict is Verdict.UNKNOWN
     assert "3777000" in found.confidence
+
+
+@pytest.mark.parametrize("right", ["where(pos(N) * 3777000 >= 0, b, 0)", "where(3777000 * (pos(N) + 1) > 0, b, 0)"])
+def test_a_number_that_positions_are_multiplied_by_is_no_limit(right: str) -> None:
+    assert compare("b", right).verdict is Verdict.PROVED
 
 
 def test_results_of_different_sizes_are_no_values_to_compare() -> None:
