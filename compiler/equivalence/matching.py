@@ -306,6 +306,12 @@ def _varying(nodes: Iterable[Node]) -> frozenset[str]:
     return frozenset(name for node in nodes for name in (*node.axes, *_sizes(node)))
 
 
+def _is_fixed(axis: str, formula: Formula) -> bool:
+    """Whether a size is the same at every call."""
+    size = formula.derived.get(axis, Poly.symbol(axis))
+    return size.symbols() <= formula.constants.keys()
+
+
 def _sizes(node: Node) -> frozenset[str]:
     return frozenset(name for size in node.op.scalars() for name in size.symbols())
 
