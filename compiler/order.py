@@ -299,8 +299,8 @@ class _Emitter:
         union = {*left.axes, *right.axes}
         summed = tuple(axis for axis in (*left.axes, *right.axes) if axis not in term.axes)
         summed = tuple(dict.fromkeys(summed))
-        if left.type.kind is right.type.kind is Kind.BOOL:  # two conditions have no product, a number and one have
-            left = self.builder.make(Where(), left, *map(self.builder.make, (Literal(1), Literal(0))))
+        if left.type.kind is right.type.kind is Kind.BOOL:
+            left = self._number(left)
         if summed:
             left, right = self._plain(left, a), self._plain(right, b)
             rows, columns = self._layout(left, right, set(term.axes))
@@ -325,7 +325,12 @@ class _Emitter:
     def _plain(self, node: Node, inverse: bool) -> Node:
         return self.builder.make(Divide(), self.builder.make(Literal(1)), node) if inverse else node
 
+    def _number(self, condition: Node) -> Node:
+        """1 where it holds, and 0 elsewhere: two conditions have no product, and a condition is not divided."""
+        return self.builder.make(Where(), condition, self.builder.make(Literal(1)), self.builder.make(Literal(0)))
+
     def _scale(self, node: Node) -> Node:
+        node = self._number(node) if node.type.kind is Kind.BOOL else node
         for factor in self.numbers:
             if isinstance(factor.node.op, Literal) and factor.node.op.value == 1:
                 continue

@@ -313,7 +313,7 @@ class _Blocks(_Repeated):
         rows, parts, index = names.take("rows"), names.take("parts"), names.take("index")
         split = {a: names.take(f"{name}_blocks") for a, name in self.arguments.items() if query in a.axes}
         self.loops.helpers["rows_of_block"] = None
-        first = next(argument for argument in split if argument not in self.fixed or len(split) == 1)
+        first = next((argument for argument in split if argument not in self.fixed), next(iter(split)))
         lines: list[ast.stmt] = [pyast.assign(rows, pyast.call("rows_of_block", pyast.name(self.arguments[first])))]
         for argument, blocks in split.items():
             along = pyast.constant(dimension(argument.axes, query))

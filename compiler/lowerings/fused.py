@@ -168,6 +168,8 @@ def match(request: Request) -> Node | str:
     if len(op.axes) != 1 or not request.only_here(softmax.node):
         return "the softmax runs over several axes, or something else reads it"
     [m] = op.axes
+    if "mask" in op.given and not (softmax.node.inputs[1].axes or softmax.node.inputs[1].type.batched):
+        return "the mask shows all keys or none"
     scores = _scores(softmax.node.inputs[0], builder)
     if scores is None:
         return "the scores are not a contraction with a scale and a bias"

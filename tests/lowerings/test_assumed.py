@@ -12,10 +12,11 @@ from .harness import all_sizes, checked, draw, fixed, pair, parts, same_values_a
 
 S = "s = q @ k^T / sqrt(D)"
 LAG = "lag = pos(N) - pos(M)"
+LEVEL = "g = cumsum[N](-abs(sum[D](q)))"
 
 
 def _case(name: str, line: str, order: str = "O(N)") -> Case:
-    body = ("where M = N", "param rate[] = 3", LAG, S, f"return {line}")
+    body = ("where M = N", "param rate[] = 3", LAG, S, LEVEL, f"return {line}")
     return Case(name, formula(name, PLAIN, *body), order)
 
 
@@ -48,6 +49,15 @@ BOTH = [
     _case("one_mask_within_the_other", "(where(lag > 0, s, 0) * where(lag >= 0, 0.9^abs(lag), 0)) @ v"),
     _case("two_masked_decays", "(s * (where(lag >= 0, 0.9^lag, 0) * where(lag >= 0, 0.8^lag, 0))) @ v", "O(N*log(N))"),
     _case("a_mask_and_its_multiple", "(where(2 * lag >= 0, s, 0) * (where(lag < 0, 0, s) / 2)) @ v"),
+]
+ALONE = [  # conditions that meet no value of both positions, or none at all
+    _case("a_condition_of_positions_only", "sum[M]((abs(lag) < pos(N) - 5) * v)", "O(N^2)"),
+    _case(
+        "a_condition_of_one_position",
+        "(s^2 * exp(-rate * relu(lag)) * exp(g - g[N -> M]) * (pos(N) <= 8)) @ v",
+        "O(N^2)",
+    ),
+    _case("a_condition_of_sizes", "softmax[M](s, mask=N > 3) @ v", "O(N^2)"),
 ]
 MISSES = [
     _case("other_mask", "where(lag >= -1, s * 0.9^abs(lag), 0) @ v", "O(N*log(N))"),
@@ -84,6 +94,11 @@ def test_of_the_masks_of_two_factors_one_stays(case: Case) -> None:
     assert checked(case.text).order == case.order
 
 
+@pytest.mark.parametrize("case", ALONE, ids=str)
+def test_a_condition_alone(case: Case) -> None:
+    assert checked(case.text).order == case.order
+
+
 @pytest.mark.parametrize("case", MISSES, ids=str)
 def test_declined(case: Case) -> None:
     assert checked(case.text).order == case.order
@@ -91,7 +106,7 @@ def test_declined(case: Case) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 67])
-@pytest.mark.parametrize("case", [*FOUND, *COUNTED, *BOTH, *MISSES], ids=str)
+@pytest.mark.parametrize("case", [*FOUND, *COUNTED, *BOTH, *ALONE, *MISSES], ids=str)
 def test_values_and_gradients(case: Case, length: int) -> None:
     sizes = all_sizes(case, length)
     same_values_and_gradients(pair(case.text, fixed(case, sizes)), draw(case, sizes, (2,)), 1e-9)
