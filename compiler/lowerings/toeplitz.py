@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import ast
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from .. import pyast
-from ..graph import Node
+from ..facts.ranges import Range, ranges
+from ..graph import Node, topological
 from ..normal import Factor
 from ..ops.arithmetic import Subtract
 from ..ops.base import Emitter, Operand
 from ..ops.layout import Broadcast
 from ..ops.leaves import Literal, Position, Size
 from ..ops.logic import Where
+from ..ops.selection import Take
 from ..sizes import ZERO, Poly, Truth
 from ..structure import implies_not_after, on_lag, settled
 from ..types import Kind, Type, promote
@@ -31,6 +35,7 @@ class ToeplitzProduct(Lowering):
     zero: where the table has the lag 0; lags that it has no entry for count nothing. It is 0 where later keys have no
     influence, and M - 1 where all lags are in the table.
 
+    The rounding of a transform is relative to the largest entry, so a table that grows with the lag is not taken.
     Time O(N log N) per column. Luo et al., Stable, Fast and Accurate: Kernelized Attention with Relative
     Positional Encoding, NeurIPS 2021.
     """
@@ -119,10 +124,26 @@ def match(request: Request) -> Node | str:
         value = product(right, bound - {m} - needed)
         if m not in value.axes:
             value = builder.make(Broadcast((m, *value.axes)), value)
+        if _grows(table, ranges((table,), request.constants)):
+            return "the factor may grow with the lag without a bound, and a transform rounds by its largest value"
         features = tuple(dict.fromkeys(a for node in (table, value) for a in node.axes if a not in (axis, m)))
         made = builder.make(ToeplitzProduct(axis, n, m, features, zero), table, value)
         return product([Factor(made), *left], bound - {m})
     return "no factor depends on the lag alone"
+
+
+def _grows(table: Node, known: Mapping[Node, Range]) -> bool:
+    """Whether a value that is made of positions has no bound: rows of small values would drown in the rounding."""
+    grows: dict[Node, bool] = {}
+    for node in topological([table]):
+        operands = node.inputs
+        if isinstance(node.op, Where):
+            operands = operands[1:]
+        elif isinstance(node.op, Take):
+            operands = operands[:1]
+        bounded = math.isfinite(known[node].low) and math.isfinite(known[node].high)
+        grows[node] = isinstance(node.op, Position) or (not bounded and any(grows[each] for each in operands))
+    return grows[table]
 
 
 def _hides_later(factor: Factor, n: str, m: str, request: Request) -> bool:
