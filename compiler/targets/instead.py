@@ -62,4 +62,14 @@ _ALL_QUERIES = (
     "all queries at once instead of a loop over blocks of them, since a traced loop would fix their number: "
     "memory for the map"
 )
-TRACED = {**ALL_CHUNKS, "row_blocks": _ALL_QUERIES, "lagged_attention": _ALL_QUERIES}
+_SIZES = {
+    "digits": (
+        "comparisons with all powers of the base instead of a loop over digits, since a traced loop would fix the "
+        "number of digits: a size like any other"
+    ),
+    "slid": (
+        "rows padded before they are convolved where the width of the kernel is a size, since a trace would fix "
+        "whether it is even: a copy of the rows"
+    ),
+}
+TRACED = {**ALL_CHUNKS, "row_blocks": _ALL_QUERIES, "lagged_attention": _ALL_QUERIES, **_SIZES}
