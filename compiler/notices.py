@@ -56,15 +56,13 @@ def _in_a_softmax(formula: Formula, found: Found) -> bool:
 
 
 def _numbers(formula: Formula) -> Iterator[Diagnostic]:
-    judged = hazards(formula)
+    judged = tuple(found for found in hazards(formula) if not found.given)
     if any(each.hazard in (Hazard.EMPTY, Hazard.OVERFLOW) for each in judged):
         spelled = recognised(formula, formula.graph)
         exponentials = (node for node in spelled.graph if isinstance(node.op, Exp))
         left = {*spelled.graph, *(spelled.origins.get(node, node) for node in exponentials)}
         judged = tuple(each for each in judged if each.node in left or not _in_a_softmax(formula, each))
     for found in judged:
-        if found.given:
-            continue
         cause = found.cause.op
         of_step = isinstance(cause, Argument)  # a state, say: it is read where the step is written
         place = (None if of_step else _place(formula, found.cause)) or _place(formula, found.node)
